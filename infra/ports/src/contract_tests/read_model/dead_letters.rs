@@ -28,7 +28,7 @@ pub async fn pending_dead_letters_are_listed_by_position(open: impl Fn() -> Writ
     assert_eq!(streams, ["x", "y"]);
 }
 
-/// Checks that the changes of a dry run are visible to the dry run only.
+/// Checks that the changes of a dry run are visible to the dry run only, and are gone when it is dropped.
 pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(read_model: &WriterAndReader, dry_run: W) {
     let before = read_model.reader.digest().await.unwrap();
     let from = before.position.get();
@@ -52,7 +52,8 @@ pub async fn a_dry_run_leaves_nothing<W: ReadModelWriter>(read_model: &WriterAnd
     );
     drop(dry_run);
     read_model.writer.commit(changes(from, from + 1)).await.unwrap();
-    assert_eq!(read_model.reader.digest().await.unwrap().value, before.value);
+    let after = read_model.reader.digest().await.unwrap();
+    assert_eq!(after.value, before.value, "changes of a dropped dry run are stored");
 }
 
 fn list_query(filter: DeadLetterFilter) -> DeadLetterQuery {
@@ -106,10 +107,10 @@ pub async fn dead_letters_are_resolved_and_discarded(open: impl Fn() -> WriterAn
         writer.dead_letter_counts().await.unwrap(),
         DeadLetterCounts { pending: 1, unacknowledged_discards: 0 }
     );
-    let repeated = writer
+    let resolved_again = writer
         .commit(ReadModelChanges { resolved_dead_letters: vec![Position::new(3)], ..changes(13, 14) })
         .await;
-    assert!(matches!(repeated, Err(ReadModelError::Damaged(_))), "{repeated:?}");
+    assert!(matches!(resolved_again, Err(ReadModelError::Damaged(_))), "{resolved_again:?}");
 }
 
 pub async fn dead_letters_are_listed_with_the_count_of_waiting_ones(open: impl Fn() -> WriterAndReader) {

@@ -25,8 +25,8 @@ pub async fn a_named_lock_has_one_holder(first: &dyn ReadModelStorage, second: &
     assert!(next.is_held().await);
 }
 
-/// Takes a lock, and retries until the lock is free. After an attempt timed out, the server may still give the lock to
-/// the connection of that attempt, and this connection holds the lock for a moment.
+/// Takes a lock, and retries while it is held. An earlier attempt of the same call may hold it, too: after that attempt
+/// timed out, the server may still give the lock to the attempt's connection, which then holds it for a moment.
 async fn take_when_released<T, F>(take: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, ReadModelError>>,

@@ -85,7 +85,7 @@ pub async fn a_page_of_large_messages_ends_early_and_reports_the_messages_beyond
 ) {
     let read_model = open();
     let (_, chat, mut messages) = commit_chat_with_messages(&read_model, 0).await;
-    // Four of these messages fit on a page.
+    // Four of the messages 1 to 10 fit on a page. Message 11 is larger than a page may be, and gets a page of its own.
     messages.extend((1..=10).map(|number| NewMessage {
         body: "x".repeat(MAX_PAGE_BYTES / 4),
         ..message(10 + number, &chat, number)

@@ -1,5 +1,5 @@
-//! Repeats queries while the read model is unavailable: on a busy machine, a server may not answer within its time
-//! limit.
+//! Repeats queries while the read model is unavailable: on a busy machine, a server may not answer within the adapter's
+//! time limit.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -134,7 +134,7 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
             "{id}"
         );
     }
-    let deleted_messages = [2, 29].map(|index: usize| tombstone(&new_messages[index])).to_vec();
+    let deleted_messages = [3, 30].map(|number: usize| tombstone(&new_messages[number - 1])).to_vec();
     let update = ReadModelChanges { deleted_messages, ..changes(1_001, 1_002) };
     read_model.writer.commit(update).await.unwrap();
     assert_eq!(
@@ -155,8 +155,9 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
     assert_eq!(missing.await.unwrap().value, Err(Missing::Chat));
 }
 
-/// Checks `extended`: [`TABLES_BEFORE_SENDERS`] created its tables, and a writer of this version has opened it. `fresh`
-/// is an empty read model.
+/// Checks that a read model with extended tables has the same content as a new one, and accepts the same changes.
+/// [`TABLES_BEFORE_SENDERS`] created the tables of `extended`, and a writer of this version then opened it. `fresh` is
+/// an empty read model.
 pub async fn tables_before_senders_are_extended_in_place(
     extended: &WriterAndReader,
     fresh: &WriterAndReader,
