@@ -58,7 +58,7 @@ async fn open_with_origin(
     .await
 }
 
-/// Repeats an attempt until it has a result. `what` is the name of the result in the failure of the test.
+/// Repeats an attempt until it has a result. Panics after [`DEADLINE`], with `what` as the name of the result.
 async fn within<T>(what: &str, attempt: impl AsyncFn() -> Option<T>) -> T {
     let tries = async {
         loop {
@@ -97,7 +97,7 @@ async fn a_dry_run_beside_the_writer_leaves_nothing() {
     let (_, url) = database();
     assert!(
         is_unavailable(&PostgresReadModelWriter::open_dry_run(&url).await.map(drop)),
-        "the read model does not exist yet"
+        "a dry run found a read model that does not exist yet"
     );
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = Arc::new(PostgresReadModel::new(url.clone()));
@@ -251,7 +251,7 @@ async fn refuses_a_foreign_schema_and_uses_an_empty_one() {
 }
 
 #[tokio::test]
-async fn missing_rows_are_damage_and_nothing_is_stored() {
+async fn a_change_of_missing_rows_is_reported_as_damage_and_stores_nothing() {
     let (text, url) = database();
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = Arc::new(PostgresReadModel::new(url.clone()));
@@ -306,7 +306,7 @@ async fn queries_wait_for_a_free_connection() {
     let writer = Box::new(open_writer(&url).await.unwrap());
     let reader = PostgresReadModel::with_connections(url, 1);
     commit_chat_with_messages(&WriterAndReader { writer, reader: Arc::new(reader.clone()) }, 100).await;
-    // On a busy machine, the last query may wait for too long. Then all are sent again.
+    // On a busy machine, the last query may wait for too long. Then all queries are sent again.
     within("a connection for each query", async || {
         let queries = (0..20).map(|_| {
             let reader = reader.clone();
@@ -475,7 +475,7 @@ async fn a_page_of_one_sender_is_read_from_the_index_of_senders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_may_not_create_the_schema_is_refused_with_the_grant() {
+async fn the_refusal_of_a_user_who_may_not_create_the_schema_names_the_needed_grant() {
     let (url_text, _) = database();
     let user = format!("user_{}", uuid::Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(&url_text).await.unwrap();

@@ -21,7 +21,7 @@ async fn append_persistently(log: &dyn EventStore, revision: u64) {
             match log.append(vec![sent.clone()]).await.pop().unwrap() {
                 Ok(receipt) => return assert_eq!(receipt.revision.get(), revision),
                 Err(error @ (AppendError::Conflict | AppendError::StreamTruncated(_))) => {
-                    panic!("nothing else uses the stream: {error}")
+                    panic!("refused, although nothing else uses the stream: {error}")
                 }
                 Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => {}
             }
@@ -94,12 +94,12 @@ async fn acknowledged_events_survive_a_restart_and_a_kill_of_the_server() {
         fill(&log, STREAM, first, 10).await;
         block_in_place(|| stop(&mut postgres));
         let refused = append(&log, STREAM, expected_before(first + 10)).await;
-        // On a connection that is lost, the append may have been sent.
+        // The outcome is unknown if the append was sent before the connection was lost.
         let is_expected =
             matches!(refused, Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)));
         assert!(is_expected, "{refused:?}");
         assert!(log.head().await.is_err());
-        // A server that can't be reached says nothing about the log.
+        // That the server can't be reached is no sign of another log, so the check succeeds.
         log.verify_identity().await.unwrap();
         block_in_place(|| postgres.restart());
         assert_complete(&log, first + 10).await;
@@ -147,7 +147,8 @@ async fn an_append_that_meets_a_deadlock_succeeds() {
     // for the row: Postgres ends one of the two.
     let waiting = async {
         let statement = "SELECT pg_sleep(0.2); SELECT FROM chat_event_log.log FOR UPDATE";
-        // Fails if Postgres ends this transaction. Otherwise the append is repeated after the rollback.
+        // Fails if Postgres ends this transaction. If Postgres ends the append's, the adapter repeats the append, which
+        // succeeds after the rollback below.
         let _ = raw_sql(statement).execute(&mut other).await;
         raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     };

@@ -34,7 +34,8 @@ async fn refuses_the_appends_of_a_process_that_has_seen_a_lost_event() {
     }
     assert_eq!(positions(&writer).await, [1, 2]);
 
-    // A process that has not seen the lost event may append. Its event at the same position does not hide the loss.
+    // A process that has not seen the lost event may append. The new event gets the position of the lost one. That does
+    // not hide the loss from a process that has seen the lost one.
     let later = open(&database.url).await;
     append(&later, STREAM, expected_before(2)).await.unwrap();
     assert!(writer.verify_identity().await.is_err());

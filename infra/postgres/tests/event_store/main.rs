@@ -73,7 +73,7 @@ async fn append(
     log.append(vec![new_append(stream, expected, vec![event("A")])]).await.pop().unwrap()
 }
 
-/// Appends events to the end of a stream, one by one.
+/// Appends `events` events, one by one, to a stream that has `from` events.
 async fn fill(log: &dyn EventStore, stream: &str, from: u64, events: u64) {
     for revision in from..from + events {
         append(log, stream, expected_before(revision)).await.unwrap();

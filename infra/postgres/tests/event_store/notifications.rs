@@ -16,7 +16,7 @@ use crate::{Database, STREAM, fill, open};
 const NOTIFICATION_RESPONSE: u8 = b'A';
 
 /// Starts a proxy that forwards everything except notifications, as a connection pooler in transaction mode does.
-/// Returns its port.
+/// Returns the port of the proxy.
 async fn start_proxy_without_notifications(server_port: u16) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! The order of positions while other transactions run.
+//! The order of positions, and the isolation of appends from other transactions and from refused appends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +37,7 @@ async fn idle_transactions_and_long_readers_delay_neither_appends_nor_subscripti
     let database = Database::new().unwrap();
     let log = open(&database.url).await;
     fill(&log, STREAM, 0, 1).await;
-    // A transaction with an old snapshot that also writes, and one that has begun to read the events.
+    // `idle` holds an old snapshot and has written a table. `reader` has begun to read the events.
     let (mut idle, mut reader) = (database.connect().await, database.connect().await);
     raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE elsewhere (n int); SELECT count(*) FROM chat_event_log.events")
         .execute(&mut idle)
@@ -87,7 +87,12 @@ async fn no_event_appears_before_a_position_that_was_seen() {
         let now = positions(&*logs[1]).await;
         // There is no gap in which an event could appear later.
         assert_eq!(now, (1..=now.len() as u64).collect::<Vec<_>>());
-        assert!(now.len() as u64 >= head.max(seen.len() as u64), "{head}, {}, {}", seen.len(), now.len());
+        assert!(
+            now.len() as u64 >= head.max(seen.len() as u64),
+            "head {head}, events: {} before, {} now",
+            seen.len(),
+            now.len()
+        );
         seen = now;
     }
     while let Some(written) = writers.join_next().await {
@@ -114,15 +119,16 @@ async fn appends_are_durable_and_read_committed_despite_the_settings_of_the_data
     fill(&log, STREAM, 0, 2).await;
 
     let mut other = database.connect().await;
+    // Outside the adapter, a transaction has the isolation level of the database, which `append` refuses.
     let refused = raw_sql(RAW_APPEND).execute(&mut other).await.unwrap_err();
     assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
     let mut transaction = other.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.unwrap();
-    let setting = async |db: &mut sqlx::PgConnection| -> String {
+    let synchronous_commit = async |db: &mut sqlx::PgConnection| -> String {
         sqlx::query_scalar("SHOW synchronous_commit").fetch_one(db).await.unwrap()
     };
-    assert_eq!(setting(&mut transaction).await, "off");
+    assert_eq!(synchronous_commit(&mut transaction).await, "off");
     raw_sql(RAW_APPEND).execute(&mut *transaction).await.unwrap();
-    assert_eq!(setting(&mut transaction).await, "on");
+    assert_eq!(synchronous_commit(&mut transaction).await, "on");
 }
 
 #[tokio::test]
@@ -132,10 +138,10 @@ async fn a_stored_event_id_fails_only_its_own_append() {
     fill(&log, STREAM, 0, 1).await;
     let stored = log.read_all(Position::START, 1).await.unwrap().remove(0);
     let event = || chat_ports::contract_tests::event_store::scoped_log::event("A");
-    let again = chat_ports::event_store::NewEvent { id: stored.id, ..event() };
+    let with_stored_id = chat_ports::event_store::NewEvent { id: stored.id, ..event() };
     let appends = vec![
         crate::new_append("app-2", crate::expected_before(0), vec![event()]),
-        crate::new_append("app-3", crate::expected_before(0), vec![again]),
+        crate::new_append("app-3", crate::expected_before(0), vec![with_stored_id]),
         crate::new_append("app-4", crate::expected_before(0), vec![event(), event()]),
     ];
     let outcomes = log.append(appends).await;
@@ -152,9 +158,9 @@ async fn a_refused_event_fails_only_its_own_append_beside_a_stored_event_id() {
     database.run_sql("ALTER TABLE chat_event_log.events ADD CHECK (event_type <> 'refused')").await;
     let stored = log.read_all(Position::START, 1).await.unwrap().remove(0);
     let event = chat_ports::contract_tests::event_store::scoped_log::event;
-    let again = chat_ports::event_store::NewEvent { id: stored.id, ..event("A") };
+    let with_stored_id = chat_ports::event_store::NewEvent { id: stored.id, ..event("A") };
     let appends = vec![
-        crate::new_append("app-2", crate::expected_before(0), vec![again]),
+        crate::new_append("app-2", crate::expected_before(0), vec![with_stored_id]),
         crate::new_append("app-3", crate::expected_before(0), vec![event("refused")]),
         crate::new_append("app-4", crate::expected_before(0), vec![event("A")]),
     ];

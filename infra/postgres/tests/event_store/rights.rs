@@ -40,10 +40,11 @@ async fn updates_and_deletions_of_rows_are_refused_even_for_the_owner() {
 }
 
 #[tokio::test]
-async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_table() {
+async fn the_rights_that_setup_grants_suffice_to_append_and_read_but_not_to_write_tables() {
     let database = Database::new().unwrap();
     let (user, url_text) = create_user(&database).await;
     let url = PostgresUrl::parse(&url_text).unwrap();
+    // Setup may be repeated.
     for _ in 0..2 {
         until_answered(async || PostgresEventStore::set_up(&database.url, Some(&user)).await).await.unwrap();
     }
@@ -81,7 +82,7 @@ async fn a_user_with_the_rights_of_setup_appends_and_reads_and_can_write_no_tabl
     }
 }
 
-/// Opens the log, and returns why that is refused.
+/// Tries to open the log, and returns why that is refused.
 async fn refusal(url: &PostgresUrl) -> String {
     match until_answered(async || PostgresEventStore::open(url).await.map(drop)).await {
         Err(EventStoreError::Refused(cause)) => cause.to_string(),
