@@ -1,4 +1,4 @@
-//! Tests of the connection with real servers, some of which are paused, killed or restarted.
+//! Tests of [`RedisConnection`] with real servers, some of which are paused, killed or restarted.
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::link::Connector;
 use super::{Pipeline, RedisConnection, RedisUnavailable, Reply, Script};
 
-static TWICE: LazyLock<Script> =
+static ADD_TWICE: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('INCRBY', KEYS[1], 2 * ARGV[1])"));
 
 /// The time within which a Redis that has returned is used again, also on a busy machine.
@@ -23,7 +23,7 @@ const FAILURE_LIMIT: Duration = Duration::from_secs(20);
 
 const MANY_CALLS: usize = 100;
 
-/// Connects with a long time limit. Redis replies within it unless it is down, also on a busy machine.
+/// Connects with a long time limit: while Redis runs, it replies within this time, also on a busy machine.
 fn connect(url: &str) -> RedisConnection {
     RedisConnection::open_with_timeout(&url.parse().unwrap(), Duration::from_secs(20)).unwrap()
 }
@@ -85,7 +85,7 @@ async fn assert_answers_in_order(url: &str) {
     let keys: Vec<String> = (0..100).map(|key| format!("{{{key}}}:n")).collect();
     let mut pipeline = increase(&keys.iter().map(String::as_str).collect::<Vec<_>>());
     for (count, key) in keys.iter().enumerate() {
-        pipeline.script(&TWICE, key, count);
+        pipeline.script(&ADD_TWICE, key, count);
     }
     let replies = numbers(connection.run(&pipeline).await.unwrap());
     let expected: Vec<i64> = [1; 100].into_iter().chain((0..100).map(|count| 1 + 2 * count)).collect();
@@ -108,7 +108,7 @@ async fn a_cluster_answers_in_order() {
 #[tokio::test]
 async fn a_paused_server_of_a_cluster_does_not_block_the_others() {
     let cluster = RedisCluster::start().unwrap();
-    // Longer than a busy machine delays a reply.
+    // Longer than any delay of a reply on a busy machine.
     let timeout = Duration::from_secs(5);
     let connection = RedisConnection::open_with_timeout(&cluster.url().parse().unwrap(), timeout).unwrap();
     wait_until_available(&connection).await;
@@ -159,8 +159,8 @@ async fn reloads_an_unknown_script_and_runs_it_once() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());
     let mut pipeline = increase(&["a"]);
-    pipeline.script(&TWICE, "a", 5);
-    pipeline.script(&TWICE, "b", 1);
+    pipeline.script(&ADD_TWICE, "a", 5);
+    pipeline.script(&ADD_TWICE, "b", 1);
     assert_eq!(numbers(connection.run(&pipeline).await.unwrap()), [1, 11, 2]);
     redis.command(&["SCRIPT", "FLUSH"]).unwrap();
     assert_eq!(numbers(connection.run(&pipeline).await.unwrap()), [12, 22, 4]);
@@ -215,7 +215,7 @@ async fn treats_a_read_only_server_as_unavailable() {
 }
 
 #[tokio::test]
-async fn retries_on_a_connection_that_was_closed_while_idle() {
+async fn retries_if_the_connection_was_closed_while_idle() {
     let redis = Redis::start().unwrap();
     let connection = connect(&redis.url());
     for round in 1..=20 {
@@ -225,7 +225,7 @@ async fn retries_on_a_connection_that_was_closed_while_idle() {
 }
 
 #[tokio::test]
-async fn connects_once_the_server_is_available() {
+async fn connects_when_the_server_becomes_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
     let connection = connect_with_default_timeout(&redis.url());
@@ -282,6 +282,7 @@ async fn connects_again_after_sentinels_begin_or_cease_to_ask_for_a_password() {
 #[tokio::test]
 async fn a_master_that_refuses_the_password_of_its_sentinels_is_reported_each_time() {
     let redis = RedisSentinel::start().unwrap();
+    // The servers have the password `other`. The sentinels and the URL have `secret`.
     let url = redis.set_password("other", false).unwrap().replace("other", "secret");
     let sentinel = redis.url().replace("redis+sentinel", "redis").rsplit_once('/').unwrap().0.to_owned();
     let client = redis::Client::open(sentinel).unwrap();

@@ -144,7 +144,7 @@ async fn a_flushed_counter_is_raised_to_the_floor() {
 }
 
 #[tokio::test]
-async fn counters_behind_the_log_are_counted_as_repairs() {
+async fn the_metric_of_repairs_counts_each_counter_that_was_behind_the_log() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let rendered = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -251,7 +251,7 @@ async fn requests_fail_fast_while_paused_and_succeed_after_resume() {
 }
 
 #[tokio::test]
-async fn counters_work_once_the_server_is_available() {
+async fn counters_work_when_the_server_becomes_available() {
     let mut redis = Redis::start().unwrap();
     redis.kill().unwrap();
     let counters = impatient_counters(&redis);
@@ -269,7 +269,7 @@ async fn counters_work_after_a_failover() {
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 10, 0).await;
     redis.fail_over().unwrap();
-    // The old master may still take this number, which the new one then does not know.
+    // The old master may still reserve this number. The new master then does not know it.
     let number = reserve_one_with_retries(&counters, key, 10).await;
     assert!(number > 10);
     assert!(reserve_range(&counters, key, 1, number).await > number);
@@ -305,30 +305,33 @@ async fn keys_contain_no_token_and_share_a_slot_per_app() {
 }
 
 #[tokio::test]
-async fn a_counter_has_an_expiry_that_use_renews() {
+async fn the_use_of_a_counter_renews_its_expiry() {
     let expiry = i64::try_from(RedisCounters::EXPIRY.as_secs()).unwrap();
     let renewed = expiry - 60..=expiry;
     let (redis, counters) = new_server();
     let key = messages_key(random_app(), 1);
     reserve_range(&counters, key, 1, 0).await;
     let name = only_key(&redis);
-    let assert_renewed = |when: &str| assert!(renewed.contains(&seconds_to_live(&redis, &name)), "{when}");
+    let assert_renewed = |by: &str| {
+        let seconds = seconds_to_live(&redis, &name);
+        assert!(renewed.contains(&seconds), "{seconds} s: {by} did not renew the expiry");
+    };
     let shorten_expiry = || redis.command(&["EXPIRE", &name, "1000"]).map(drop).unwrap();
-    assert_renewed("when it is new");
+    assert_renewed("the first reservation");
 
     shorten_expiry();
     reserve_range(&counters, key, 10, 1).await;
     assert!(seconds_to_live(&redis, &name) <= 1_000);
     reserve_range(&counters, key, 60, 11).await;
-    assert_renewed("when it has passed a multiple of the renewal interval");
+    assert_renewed("a reservation that passes a multiple of the renewal interval");
 
     shorten_expiry();
     counters.rewind(key, 71, 70).await.unwrap();
-    assert_renewed("when it is set back");
+    assert_renewed("a rewind");
 
     redis.flush().unwrap();
     reserve_range(&counters, key, 1, 70).await;
-    assert_renewed("when it is raised");
+    assert_renewed("a raise to the floor");
 }
 
 #[tokio::test]

@@ -129,7 +129,8 @@ async fn reservations_and_answers_expire_and_their_keys_contain_no_token() {
     reserve_granted(&store, &KeyRequest { app: Some(app), ..request("a") }).await;
     store.complete(&completed_command("b", 1)).await.unwrap();
     let names = redis.0.command(&["KEYS", "*"]).unwrap();
-    // The other names are memory keys, which show that the store is initialized and hold no reservation.
+    // The other names are the memory keys of the buckets, which show that the store is initialized. They hold neither
+    // reservations nor answers.
     let entries: Vec<&String> = names.iter().filter(|name| !name.ends_with(":idempotency")).collect();
     assert_eq!(entries.len(), 2, "{names:?}");
     for name in entries {

@@ -49,7 +49,7 @@ async fn processes_share_the_quota_of_an_app() {
         let refill_time = Duration::from_mins(20) * (3 - expected_remaining);
         assert!(
             reset_after <= refill_time && reset_after + Duration::from_mins(1) > refill_time,
-            "{reset_after:?} of {refill_time:?}"
+            "the quota is full after {reset_after:?}, not after {refill_time:?}"
         );
     }
     let refused = other.count(app('a'), hourly).await.unwrap();
@@ -70,14 +70,14 @@ async fn a_used_quota_refills() {
     }
     let wait = limiter.count(app('a'), hourly).await.unwrap().retry_after.unwrap();
     assert!(wait <= Duration::from_mins(20), "{wait:?}");
-    // The key holds the time at which the quota is full. An earlier time there has the same effect as waiting.
+    // The key holds the time at which the quota is full again. An earlier time there has the same effect as waiting.
     let keys = redis.command(&["KEYS", "*"]).unwrap();
     redis.command(&["DECRBY", &keys[0], &wait.as_micros().to_string()]).unwrap();
     assert_eq!(limiter.count(app('a'), hourly).await.unwrap().retry_after, None);
 }
 
 #[tokio::test]
-async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
+async fn keys_expire_when_the_quota_is_full_again_and_contain_no_token() {
     let redis = Redis::start().unwrap();
     let limiter = open_limiter(&redis);
     limiter.count(app('a'), quota(10, 3_600)).await.unwrap();
@@ -85,7 +85,7 @@ async fn keys_expire_when_the_quota_is_full_and_contain_no_token() {
     assert_eq!(keys.len(), 1);
     assert!(!keys[0].contains("aaaa"), "{keys:?}");
     let left: u64 = redis.command(&["PTTL", &keys[0]]).unwrap()[0].parse().unwrap();
-    // One of ten requests is used, so the quota is full after a tenth of the hour.
+    // One of ten requests is used, so the quota is full again after a tenth of the hour.
     assert!(left <= 360_000, "{left} ms");
 }
 
