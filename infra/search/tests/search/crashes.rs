@@ -80,7 +80,7 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     let reader = writer.reader();
     let deadline = Instant::now() + Duration::from_mins(1);
     while segment_count(&dir) as u64 >= SEGMENTS_PER_MERGE {
-        assert!(Instant::now() < deadline, "the merge should start again, and end");
+        assert!(Instant::now() < deadline, "the merge did not start again, or did not end");
         sleep(Duration::from_millis(5));
     }
     reader.refresh().unwrap();
@@ -92,8 +92,8 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     assert_eq!(reader.search(&request("final")).unwrap().total.count(), 1);
 }
 
-/// A writer that is dropped waits for its merges. Without the wait, a merge that ends at this moment would leave a list
-/// of segments whose files are removed.
+/// A writer that is dropped waits for its merges. Without the wait, a merge that ends while the writer is dropped would
+/// leave a list of segments whose files are removed.
 #[test]
 fn a_merge_ends_before_its_writer_is_closed() {
     let mut fixture = Fixture::new();

@@ -114,7 +114,7 @@ fn an_index_of_another_version_or_with_other_fields_is_damaged() {
     let (_folder, dir) = closed_index();
     let meta = fs::read_to_string(dir.join("meta.json")).unwrap();
     let other = meta.replace(r#"\"schema_version\":2"#, r#"\"schema_version\":9"#);
-    assert_ne!(meta, other);
+    assert_ne!(meta, other, "meta.json does not have the version that the test replaces");
     fs::write(dir.join("meta.json"), &other).unwrap();
     assert_damaged(&dir, "another version");
     assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::Damaged(_))));
@@ -132,7 +132,7 @@ fn recreate_quarantines_the_old_index_in_place_of_the_one_quarantined_before() {
     assert_eq!(
         reader.search(&request("fox")).unwrap().total.count(),
         3,
-        "the old index stays readable until a refresh"
+        "the reader lost the old index before a refresh"
     );
     assert!(reader.refresh().unwrap());
     assert_eq!(reader.position(), Position::START);
@@ -182,6 +182,7 @@ fn completes_an_interrupted_creation() {
     drop(TantivyIndexWriter::open(&dir).unwrap());
     let meta = fs::read_to_string(dir.join("meta.json")).unwrap();
     let mut meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    // The first commit, which ends the creation, stores the payload.
     meta.as_object_mut().unwrap().remove("payload");
     fs::write(dir.join("meta.json"), meta.to_string()).unwrap();
     assert!(matches!(TantivyIndex::open(&dir), Err(SearchError::NotCreated)));

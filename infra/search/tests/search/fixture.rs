@@ -99,7 +99,7 @@ pub fn key(number: u64) -> MessageKey {
     MessageKey { app: app(), chat: ChatNumber::FIRST, message: MessageNumber::try_from(number).unwrap() }
 }
 
-/// A message of chat 1. Its number is also its position and the second of its creation.
+/// A message of chat 1. Its number is also its position, and its time of creation in seconds.
 pub fn message(number: u64, text: &str) -> Document {
     let time = Timestamp::from_millis(i64::try_from(number).unwrap() * 1_000);
     Document {
