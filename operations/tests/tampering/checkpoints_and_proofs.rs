@@ -103,13 +103,13 @@ async fn a_failed_checkpoint_records_no_action_and_leaves_no_draft() {
     for out in [signed.checkpoint_path(), signed.folder.path().join("no such folder/checkpoint")] {
         let made =
             verify::make_checkpoint(&log, None, &signed.key, &out, (&operator, "a test"), &mut |_| ()).await;
-        assert!(made.is_err());
+        assert!(made.is_err(), "a checkpoint was made at {}", out.display());
     }
     assert_eq!(log.head().await.expect("a head"), before, "an action was recorded");
     let drafts = fs::read_dir(signed.folder.path()).expect("the folder").filter(|entry| {
         entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().contains("draft"))
     });
-    assert_eq!(drafts.count(), 0);
+    assert_eq!(drafts.count(), 0, "a draft was left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

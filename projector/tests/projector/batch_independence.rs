@@ -257,23 +257,23 @@ proptest! {
     }
 }
 
-/// Returns the URL of a read model in Postgres whose schema has the name `namespace`.
-fn read_model_url(database: &str, namespace: &str) -> PostgresUrl {
-    PostgresUrl::parse(database).unwrap().with_schema(namespace).unwrap()
+/// Returns the URL of a read model in Postgres, in the given schema.
+fn read_model_url(database: &str, schema: &str) -> PostgresUrl {
+    PostgresUrl::parse(database).unwrap().with_schema(schema).unwrap()
 }
 
 /// Checks that a log gives the same read model in Postgres as in SQLite. Logs share one database to save time, each
 /// with its own schema.
 async fn check_same_in_postgres(
     database: &str,
-    namespace: &str,
+    schema: &str,
     builder: &LogBuilder,
     cuts: &[Cut],
 ) -> TestCaseResult {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     project(&path, &builder.events, &[]).await;
-    let url = read_model_url(database, namespace);
+    let url = read_model_url(database, schema);
     project_into(
         &ReadModelProjectionStore::new(PostgresReadModelStorage::new(url.clone())),
         &builder.events,
@@ -301,9 +301,9 @@ fn a_log_gives_the_same_rows_in_postgres_as_in_sqlite() {
             let index = index.index(builder.events.len());
             builder.events[index].data = b"{".to_vec();
         }
-        let namespace = format!("log_{}", log_count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let schema = format!("log_{}", log_count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(check_same_in_postgres(&database, &namespace, &builder, &cuts))?;
+        runtime.block_on(check_same_in_postgres(&database, &schema, &builder, &cuts))?;
     });
 }
 
@@ -374,9 +374,9 @@ async fn a_stream_blocked_by_one_chunk_is_blocked_in_the_next_ones() {
         .await
         .unwrap();
     check_same_in_postgres(&database, "single_batch", &builder, &[]).await.unwrap();
-    let dead_letters = async |namespace| {
+    let dead_letters = async |schema| {
         let (dead_letters, count) =
-            PostgresReadModel::new(read_model_url(&database, namespace)).dead_letters(20_000).await.unwrap();
+            PostgresReadModel::new(read_model_url(&database, schema)).dead_letters(20_000).await.unwrap();
         assert!(count > 100, "{count} dead letters");
         dead_letters
             .into_iter()

@@ -60,17 +60,17 @@ async fn append_to_all(logs: &[&Arc<dyn EventStore>], events: &[(StreamId, u64, 
 fn sample_events(app_number: u8, message_count: u64) -> Vec<(StreamId, u64, Event)> {
     let mut events = vec![(app(app_number), 0, app_created("an app")), (app(app_number), 1, chat_created(1))];
     let mut revision = 0;
-    let mut chat_event = |event| {
+    let mut push_chat_event = |event| {
         events.push((chat(app_number, 1), revision, event));
         revision += 1;
     };
     for message in 1..=message_count {
-        chat_event(created(message, &format!("message {message}, Grüße 🦊")));
+        push_chat_event(created(message, &format!("message {message}, Grüße 🦊")));
         if message % 3 == 0 {
-            chat_event(edited(message - 1, &format!("edited {message}")));
+            push_chat_event(edited(message - 1, &format!("edited {message}")));
         }
         if message % 5 == 0 {
-            chat_event(deleted(message));
+            push_chat_event(deleted(message));
         }
     }
     events.push((app(app_number), 2, app_renamed("another name")));
