@@ -1,6 +1,6 @@
 //! Tests of the search index: matching, order, pages, commits, durability and crashes.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crashes;
 mod durability;

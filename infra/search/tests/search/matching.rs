@@ -175,7 +175,7 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
         ("baeutifil", "beautiful day"),
     ] {
         assert_eq!(fixture.find_fuzzy(query), [text], "{query}");
-        assert!(fixture.find(query).is_empty(), "{query} without fuzzy");
+        assert!(fixture.find(query).is_empty(), "{query} is found without fuzzy");
     }
     for query in ["cta", "kat", "saerhc", "btiful", "serach bocs"] {
         assert!(fixture.find_fuzzy(query).is_empty(), "{query}");
@@ -184,7 +184,8 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
 
 #[test]
 fn a_typo_is_forgiven_in_a_word_and_not_in_the_tag_of_its_term() {
-    // `game` without the tag of whole words is the term of the n-gram `ame`; `same` without it, a longer prefix.
+    // The term of the whole word `game` is `wgame`. Without its tag `w`, it would be the term of the n-gram `ame`, which
+    // `american` and `camera` contain.
     let fixture = Fixture::with_texts(&["american camera", "gam", "fame", "same", "ame"]);
     let mut found = fixture.find_fuzzy("game");
     found.sort_unstable();

@@ -6,9 +6,9 @@ use chat_ports::search_index::{Document, IndexChanges, MessageKey, Scope, Search
 
 use crate::fixture::{Fixture, app, key, message, request, texts};
 
-/// 60 messages in 6 commits. A seventh commit replaces an old, a newer and a new message, as edits do, and an eighth
-/// deletes ten that would match "fox". The 40 messages that still match contain "fox" as a word, a prefix or a
-/// substring. The last commit adds no segment, so there are 7 segments; 8 would be merged.
+/// 60 messages in 6 commits. A seventh commit replaces messages 7, 31 and 56, as edits do, and an eighth deletes ten
+/// that would match "fox". The 40 messages that still match contain "fox" as a word, a prefix or a substring. The last
+/// commit adds no segment, so there are 7 segments; 8 would be merged.
 fn forty_matches() -> Fixture {
     let mut fixture = Fixture::new();
     let numbered = |number: u64| {
@@ -64,7 +64,7 @@ fn a_page_of_large_messages_ends_early_and_continues_with_its_cursor() {
         assert_eq!(page.total.count(), 20);
     }
     let found: Vec<_> = pages.into_iter().flat_map(|page| page.hits).map(|hit| hit.document.body).collect();
-    assert!(found == texts, "{} messages", found.len());
+    assert!(found == texts, "the pages hold other texts, or in another order: {} messages", found.len());
 }
 
 #[test]
@@ -78,22 +78,24 @@ fn newest_and_oldest_order_by_creation_regardless_of_score() {
 #[test]
 fn time_ranges_are_inclusive() {
     let fixture = forty_matches();
-    let (from, to) = (Some(Timestamp::from_millis(12_000)), Some(Timestamp::from_millis(15_000)));
+    let [second_12, second_15] = [12_000, 15_000].map(|millis| Some(Timestamp::from_millis(millis)));
     let page = fixture
         .index
         .search(&SearchRequest {
-            created_from: from,
-            created_until: to,
+            created_from: second_12,
+            created_until: second_15,
             sort: Sort::Oldest,
             ..request("fox")
         })
         .unwrap();
     assert_eq!(texts(&page), ["fox 12", "foxes 13", "outfoxed 14", "fox fox 15"]);
     assert_eq!(page.total.count(), 4);
-    let page =
-        fixture.index.search(&SearchRequest { created_until: from, limit: 2, ..request("fox") }).unwrap();
+    let page = fixture
+        .index
+        .search(&SearchRequest { created_until: second_12, limit: 2, ..request("fox") })
+        .unwrap();
     assert_eq!((page.total.count(), page.next.is_some()), (8, true));
-    let late = SearchRequest { created_from: to, sort: Sort::Newest, limit: 2, ..request("fox") };
+    let late = SearchRequest { created_from: second_15, sort: Sort::Newest, limit: 2, ..request("fox") };
     let page = fixture.index.search(&late).unwrap();
     assert_eq!(
         (&texts(&page)[..], page.total.count()),
@@ -117,7 +119,7 @@ fn a_page_has_the_position_of_its_snapshot() {
 #[test]
 fn a_scope_is_one_chat_or_all_chats_of_an_app() {
     let other_app = AppToken::parse(&"m".repeat(AppToken::LENGTH)).unwrap();
-    let second = ChatNumber::parse("12").unwrap();
+    let chat_12 = ChatNumber::parse("12").unwrap();
     let message_in = |number: u64, app: AppToken, chat: ChatNumber| Document {
         key: MessageKey { app, chat, ..message(number, "").key },
         ..message(number, &format!("fox {number}"))
@@ -125,13 +127,13 @@ fn a_scope_is_one_chat_or_all_chats_of_an_app() {
     let mut fixture = Fixture::new();
     fixture.upsert(vec![
         message_in(1, app(), ChatNumber::FIRST),
-        message_in(2, app(), second),
+        message_in(2, app(), chat_12),
         message_in(3, other_app, ChatNumber::FIRST),
-        message_in(4, other_app, second),
+        message_in(4, other_app, chat_12),
     ]);
     let find = |scope| texts(&fixture.index.search(&SearchRequest { scope, ..request("fox") }).unwrap());
     assert_eq!(find(Scope::Chat(app(), ChatNumber::FIRST)), ["fox 1"]);
-    assert_eq!(find(Scope::Chat(app(), second)), ["fox 2"]);
+    assert_eq!(find(Scope::Chat(app(), chat_12)), ["fox 2"]);
     assert_eq!(find(Scope::App(app())), ["fox 2", "fox 1"]);
     assert_eq!(find(Scope::App(other_app)), ["fox 4", "fox 3"]);
     assert!(find(Scope::Chat(app(), ChatNumber::parse("2").unwrap())).is_empty());

@@ -45,8 +45,8 @@ proptest! {
 
     #[test]
     fn any_text_finds_itself(texts in prop::collection::vec(any_text(), 1..8)) {
-        // Quotes are syntax. They are removed from the indexed text too: a combining mark after a quote would be
-        // searched without the quote, which is its base character.
+        // Quotes in a query are syntax. The indexed texts have none either: a combining mark after a quote would lose
+        // its base character, the quote, in the query alone.
         let is_quote = |c: char| matches!(c, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂');
         let texts: Vec<String> = texts.iter().map(|text| text.replace(is_quote, "")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -103,8 +103,8 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// The order by relevance scores all matches, the other orders score only those on the page, unless the search is
-    /// fuzzy. The scores must be equal.
+    /// The order by relevance scores all matches. The other orders score only the matches on the page, except in a
+    /// fuzzy search. A hit must have the same score in every order.
     #[test]
     fn every_order_finds_the_same_hits_with_the_same_scores(
         texts in prop::collection::vec(any_text(), 1..8),
@@ -135,11 +135,11 @@ proptest! {
             let (total, mut all) = found(Sort::Relevance, texts.len());
             prop_assert!(all.iter().all(|(_, score)| *score > 0), "{:?} in {:?}", query, texts);
             all.sort_unstable();
-            let first = |hits: &[_]| (total, hits[..limit.min(hits.len())].to_vec());
+            let first_page = |hits: &[_]| (total, hits[..limit.min(hits.len())].to_vec());
             prop_assert_eq!(found(Sort::Oldest, texts.len()), (total, all.clone()), "{:?} in {:?}", query, texts);
-            prop_assert_eq!(found(Sort::Oldest, limit), first(&all), "{:?} in {:?}", query, texts);
+            prop_assert_eq!(found(Sort::Oldest, limit), first_page(&all), "{:?} in {:?}", query, texts);
             all.reverse();
-            prop_assert_eq!(found(Sort::Newest, limit), first(&all), "{:?} in {:?}", query, texts);
+            prop_assert_eq!(found(Sort::Newest, limit), first_page(&all), "{:?} in {:?}", query, texts);
         }
     }
 
@@ -243,9 +243,9 @@ fn indexes_and_searches_hostile_bodies_in_time() {
         let query: String = text.chars().take(300).collect();
         for query in [query.clone(), format!("\"{query}\"")] {
             for hit in fixture.index.search(&SearchRequest { fuzzy: true, ..request(&query) }).unwrap().hits {
-                assert!(hit.snippet.len() < 100_000, "{}", hit.snippet.len());
+                assert!(hit.snippet.len() < 100_000, "a snippet has {} bytes", hit.snippet.len());
             }
         }
     }
-    assert!(started.elapsed() < Duration::from_mins(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_mins(5), "it took {:?}", started.elapsed());
 }

@@ -162,7 +162,7 @@ fn match_kinds_rank_alike_in_many_scripts() {
 }
 
 #[test]
-fn a_phrase_in_a_script_without_spaces_matches_inside_a_run() {
+fn a_phrase_in_a_script_without_spaces_matches_inside_a_longer_run_of_characters() {
     let fixture = Fixture::with_texts(&["我很喜欢吃苹果", "苹果很好吃", "喜欢 吃"]);
     assert_eq!(fixture.find("\"喜欢吃\""), ["我很喜欢吃苹果"]);
 }

@@ -25,9 +25,10 @@ fn message_by(number: u64, text: &str, id: &str) -> Document {
     Document { sender: Some(sender(id, None)), ..message(number, text) }
 }
 
-/// The numbers of the messages that a search finds, the newest first.
-fn numbers(index: &TantivyIndex, scope: Scope, id: Option<&str>, query: &str) -> Vec<u64> {
-    let request = SearchRequest { scope, sender: id.map(sender_id), sort: Sort::Newest, ..request(query) };
+/// The numbers of the messages that a search finds, of one sender or of all, the newest first.
+fn numbers(index: &TantivyIndex, scope: Scope, sender: Option<&str>, query: &str) -> Vec<u64> {
+    let request =
+        SearchRequest { scope, sender: sender.map(sender_id), sort: Sort::Newest, ..request(query) };
     let page = index.search(&request).unwrap();
     assert_eq!(page.total.count(), page.hits.len() as u64);
     let by_relevance = index.search(&SearchRequest { sort: Sort::Relevance, ..request }).unwrap();
@@ -39,26 +40,27 @@ fn numbers(index: &TantivyIndex, scope: Scope, id: Option<&str>, query: &str) ->
 fn finds_the_messages_of_one_sender() {
     let folder = tempfile::tempdir().unwrap();
     let (mut writer, _) = TantivyIndexWriter::open(folder.path()).unwrap();
-    let (two, other_app) = (ChatNumber::try_from(2).unwrap(), AppToken::parse(&"m".repeat(36)).unwrap());
-    let in_chat_two =
-        |document: Document| Document { key: MessageKey { chat: two, ..document.key }, ..document };
+    let (second_chat, other_app) =
+        (ChatNumber::try_from(2).unwrap(), AppToken::parse(&"m".repeat(36)).unwrap());
+    let in_second_chat =
+        |document: Document| Document { key: MessageKey { chat: second_chat, ..document.key }, ..document };
     let in_other_app =
         |document: Document| Document { key: MessageKey { app: other_app, ..document.key }, ..document };
     let add = vec![
         message(1, "a fox"),
         message_by(2, "a fox of one", "one"),
         message_by(3, "a fox of two", "two"),
-        in_chat_two(message_by(4, "a fox elsewhere", "one")),
+        in_second_chat(message_by(4, "a fox elsewhere", "one")),
         in_other_app(message_by(5, "a fox of another app", "one")),
         message_by(6, "one says nothing", "two"),
     ];
     writer.commit(IndexChanges { add, ..empty_changes(0, 6) }).unwrap();
     let index = writer.reader();
-    let chat = Scope::Chat(app(), ChatNumber::FIRST);
-    for (scope, id, expected) in [
-        (chat, None, vec![3, 2, 1]),
-        (chat, Some("one"), vec![2]),
-        (chat, Some("two"), vec![3]),
+    let first_chat = Scope::Chat(app(), ChatNumber::FIRST);
+    for (scope, sender, expected) in [
+        (first_chat, None, vec![3, 2, 1]),
+        (first_chat, Some("one"), vec![2]),
+        (first_chat, Some("two"), vec![3]),
         (Scope::App(app()), None, vec![4, 3, 2, 1]),
         (Scope::App(app()), Some("one"), vec![4, 2]),
         (Scope::App(other_app), Some("one"), vec![5]),
@@ -67,9 +69,13 @@ fn finds_the_messages_of_one_sender() {
         (Scope::App(app()), Some("One"), vec![]),
         (Scope::App(app()), Some("on"), vec![]),
     ] {
-        assert_eq!(numbers(&index, scope, id, "fox"), expected, "{scope:?} {id:?}");
+        assert_eq!(numbers(&index, scope, sender, "fox"), expected, "{scope:?} {sender:?}");
     }
-    assert_eq!(numbers(&index, chat, None, "two"), [3], "ids are not searched");
+    assert_eq!(
+        numbers(&index, first_chat, None, "two"),
+        [3],
+        "a search of the text found a message by its sender's id"
+    );
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn the_digest_covers_senders_and_data() {
     ];
     let digests: Vec<_> = variants.into_iter().map(digest).collect();
     for (index, digest) in digests.iter().enumerate() {
-        assert!(!digests[..index].contains(digest), "{index}");
+        assert!(!digests[..index].contains(digest), "variant {index} has the digest of an earlier one");
     }
 }
 

@@ -45,8 +45,8 @@ struct Log {
     /// For each position, the message that the event changes, and the state of the message after the event: `None` if
     /// it is deleted.
     events: Vec<(MessageKey, Option<Document>)>,
-    /// The number of messages created in each chat, including deleted ones. The key is an app number and a chat number.
-    numbers: BTreeMap<(usize, u64), u64>,
+    /// The number of the last message that was created in each chat. The key is an app number and a chat number.
+    last_numbers: BTreeMap<(usize, u64), u64>,
     /// The present states of the messages that were not deleted.
     current: HashMap<MessageKey, Document>,
     /// The keys of `current`, in an order from which a random number picks one.
@@ -63,7 +63,7 @@ impl Log {
         let (app_number, text) = random.pick(texts).clone();
         if self.keys.is_empty() || !random.one_in(4) {
             let chat = 1 + random.below(2) as u64;
-            let number = self.numbers.entry((app_number, chat)).or_default();
+            let number = self.last_numbers.entry((app_number, chat)).or_default();
             *number += 1;
             let key = MessageKey {
                 app: app(app_number),
@@ -336,8 +336,8 @@ fn answers_over_a_corpus_are_those_of_an_index_that_committed_everything() {
     let queries: usize =
         std::env::var("CHAT_CORPUS_QUERIES").map_or(10_000, |number| number.parse().unwrap());
     let seed = std::env::var("CHAT_CORPUS_SEED").map_or(1, |seed| seed.parse().unwrap());
-    // The messages of an app are in one language. Each app is compared by itself, with some messages of the next app as
-    // the second app.
+    // In the corpus, the messages of an app are in one language. Each comparison has one app of the corpus as app 0, and
+    // up to 50 messages of the next one as app 1.
     let apps: Vec<_> = texts.into_iter().collect();
     let queries_per_round = queries.div_ceil(8 * apps.len());
     let (mut compared, mut pages_with_hits) = (0, 0);

@@ -47,7 +47,7 @@ fn a_deleted_message_is_not_found() {
 }
 
 #[test]
-fn the_writers_reader_sees_a_commit_at_once() {
+fn a_reader_from_the_writer_sees_each_commit_at_once() {
     let mut fixture = Fixture::new();
     for number in 1..=20 {
         fixture.upsert(vec![message(number, "tick")]);
@@ -118,7 +118,7 @@ fn a_small_commit_makes_one_segment() {
 }
 
 #[test]
-fn dead_letters_are_stored_and_never_found() {
+fn dead_letters_are_stored_and_not_found_by_searches() {
     let mut fixture = Fixture::with_texts(&["a message"]);
     let dead_letters = [dead_letter(9, "chat-x-1"), dead_letter(4, "chat-y-1"), dead_letter(7, "chat-x-1")];
     let changes = IndexChanges { new_dead_letters: dead_letters.to_vec(), ..fixture.next_changes() };
@@ -177,12 +177,12 @@ fn dead_letters_are_resolved_discarded_and_listed() {
     assert_eq!(fixture.writer.blocked_streams().unwrap(), ["chat-x-1"]);
     assert_eq!(index.dead_letters(10).unwrap(), (vec![waiting], 1));
     assert_ne!(fixture.writer.digest().unwrap().1, digest);
-    let of_x = DeadLetterQuery {
+    let rest_of_chat_x = DeadLetterQuery {
         stream: Some("chat-x-1".to_owned()),
         after: Position::new(4),
         ..query(DeadLetterFilter::All)
     };
-    assert_eq!(index.dead_letter_page(&of_x).unwrap().dead_letters.len(), 1);
+    assert_eq!(index.dead_letter_page(&rest_of_chat_x).unwrap().dead_letters.len(), 1);
 }
 
 #[test]
