@@ -70,7 +70,7 @@ async fn an_event_that_an_index_lacks_is_damage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_hits_no_event_is_found_in_the_file() {
-    const PAGE: usize = 4_096;
+    const PAGE_BYTES: usize = 4_096;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.db");
     let log = SqliteEventStore::open(&path).unwrap();
@@ -80,15 +80,16 @@ async fn damage_that_hits_no_event_is_found_in_the_file() {
     drop(log);
     let file = Connection::open(&path).unwrap();
     file.execute_batch("CREATE TABLE small (number INTEGER); INSERT INTO small VALUES (1)").unwrap();
-    let page: usize = file
+    let root_page: usize = file
         .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'small'", [], |row| row.get(0))
         .unwrap();
-    // The log may still close connections, and only the last one that closes moves the WAL into the file.
+    // The log may still be closing its connections, and `file` copies the WAL into the database file only if it is
+    // closed last. So this copies the WAL now.
     let is_busy: bool = file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
-    assert!(!is_busy, "the page is in the WAL");
+    assert!(!is_busy, "the page is still in the WAL");
     drop(file);
     let mut damaged = std::fs::read(&path).unwrap();
-    damaged[(page - 1) * PAGE..page * PAGE].fill(0xa5);
+    damaged[(root_page - 1) * PAGE_BYTES..root_page * PAGE_BYTES].fill(0xa5);
     std::fs::write(&path, damaged).unwrap();
 
     let log = SqliteEventStore::open_read_only(&path).unwrap();

@@ -43,7 +43,7 @@ async fn the_head_of_an_empty_log_is_its_start() {
 }
 
 #[tokio::test]
-async fn an_id_stored_in_another_stream_conflicts_without_failing_its_batch() {
+async fn an_event_id_stored_in_another_stream_conflicts_without_failing_the_other_appends() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
     let stored = event("A");
@@ -75,7 +75,7 @@ async fn a_foreign_database_and_a_text_file_are_refused_and_not_changed() {
     let content = std::fs::read(&path).unwrap();
     let refused = SqliteEventStore::open(&path).map(drop);
     assert!(matches!(refused, Err(EventStoreError::Damaged(_))), "{refused:?}");
-    assert!(std::fs::read(&path).unwrap() == content);
+    assert!(std::fs::read(&path).unwrap() == content, "the refused file was changed");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_log_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_read_of_large_events_returns_fewer_and_can_be_continued() {
+async fn a_read_of_large_events_returns_fewer_than_its_limit_and_can_be_continued() {
     let folder = Folder::new().unwrap();
     let log = ScopedLog::new(folder.open().await).await;
     let mut events = Vec::new();
@@ -108,7 +108,7 @@ async fn a_read_of_large_events_returns_fewer_and_can_be_continued() {
         reads.push(events.len());
     }
     assert_eq!(reads.iter().sum::<usize>(), 20);
-    assert!(reads.len() > 1, "{reads:?}");
+    assert!(reads.len() > 1, "all events came in one read: {reads:?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use chat_sqlite::SqliteEventStore;
 
 use chat_ports::contract_tests::event_store::scoped_log::{ScopedLog, event};
 
+/// The number of events in all streams together.
 const EVENTS: u64 = 24_000;
 const STREAMS: u64 = 5;
 const EVENTS_PER_APPEND: u64 = 100;
@@ -18,7 +19,7 @@ async fn open(path: &Path) -> ScopedLog {
     ScopedLog::new(Arc::new(SqliteEventStore::open(path).unwrap())).await
 }
 
-/// Appends to all streams in turn.
+/// Fills the streams. Each turn is one batch, with an append to every stream.
 async fn append_to_streams(log: &ScopedLog) {
     for turn in 0..EVENTS / STREAMS / EVENTS_PER_APPEND {
         let expected = ExpectedRevision::from_last_revision(

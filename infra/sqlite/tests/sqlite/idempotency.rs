@@ -95,7 +95,7 @@ async fn a_file_of_another_program_is_refused_and_not_changed() {
     let content = fs::read(folder.file_path()).unwrap();
     let store = folder.open(LONG_TERMS);
     store.reserve(&request("a")).await.unwrap_err();
-    assert!(fs::read(folder.file_path()).unwrap() == content);
+    assert!(fs::read(folder.file_path()).unwrap() == content, "the refused file was changed");
 }
 
 #[tokio::test]

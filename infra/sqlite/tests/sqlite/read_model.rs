@@ -222,7 +222,7 @@ fn a_damaged_file_with_a_relative_path_is_replaced() {
 }
 
 /// Creates a file as the version before senders and data wrote it.
-fn create_before_senders(path: &Path) {
+fn create_file_of_version_before_senders(path: &Path) {
     let tables = TABLES_BEFORE_SENDERS
         .replace("BIGINT", "INTEGER")
         .replace("/* options */", "STRICT")
@@ -238,7 +238,7 @@ fn create_before_senders(path: &Path) {
 async fn a_file_from_before_senders_is_extended_in_place_while_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("old.db");
-    create_before_senders(&path);
+    create_file_of_version_before_senders(&path);
     let reader = SqliteReadModel::new(&path);
     let early = reader.position().await;
     assert!(matches!(early, Err(ReadModelError::Unavailable(_))), "{early:?}");
