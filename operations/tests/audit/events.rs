@@ -94,9 +94,9 @@ async fn a_tail_has_no_gap_between_past_and_new_events() {
     for log in on_sqlite_and_kurrentdb().await {
         let appended = append_two_correlations(&log).await;
         let filter = EventFilter { app: Some(token(1)), ..EventFilter::default() };
-        let (last, mut tail) =
+        let (past, mut tail) =
             Tail::start_at_end(Arc::clone(&log.event_store), filter, 2, u64::MAX).await.unwrap();
-        assert_eq!(last.iter().map(|event| event.position).collect::<Vec<_>>(), appended[2..]);
+        assert_eq!(past.iter().map(|event| event.position).collect::<Vec<_>>(), appended[2..]);
         let mut expected = Vec::new();
         for number in 2..5 {
             log.append(TestEvent::new(app(2), if number == 2 { app_created("x") } else { app_renamed("y") }))

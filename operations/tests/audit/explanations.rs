@@ -9,7 +9,7 @@ use chat_sqlite::{SqliteReadModel, SqliteReadModelWriter};
 use crate::fixture::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_dead_letters_behind_many_of_other_streams() {
+async fn lists_the_dead_letters_of_a_subject_among_many_of_other_streams() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-model.db");
     let (writer, _) = SqliteReadModelWriter::open(&path).unwrap();

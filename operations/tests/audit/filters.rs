@@ -55,7 +55,7 @@ fn filters() -> impl Strategy<Value = EventFilter> {
 
 /// Appends apps and chats first, then the random events.
 async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
-    let mut next = std::collections::HashMap::new();
+    let mut last_numbers = std::collections::HashMap::new();
     for app_index in 0..2 {
         log.append(TestEvent::new(app(app_index), app_created("an app"))).await;
         for chat_index in 1..3 {
@@ -63,7 +63,7 @@ async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
         }
     }
     for (index, (app_index, chat_index, kind, jitter)) in history.iter().enumerate() {
-        let last = next.entry((*app_index, *chat_index)).or_insert(0_u64);
+        let last = last_numbers.entry((*app_index, *chat_index)).or_insert(0_u64);
         let event = match kind {
             0 if *last > 0 => edited(*last, "Edited 1"),
             1 if *last > 0 => deleted(*last),
@@ -74,9 +74,9 @@ async fn append_history(log: &Log, history: &[(u8, u64, u64, i64)]) {
         };
         // Each clock is wrong by 25 seconds at most, so times roughly rise with positions.
         let second = i64::try_from(index).unwrap() * 3 + jitter / 2;
-        let kind = if index % 3 == 0 { ActorKind::Anonymous } else { ActorKind::App };
+        let actor_kind = if index % 3 == 0 { ActorKind::Anonymous } else { ActorKind::App };
         let event = TestEvent::new(chat(*app_index, *chat_index), event).at(second);
-        log.append(event.by(Actor { kind, ..Actor::default() })).await;
+        log.append(event.by(Actor { kind: actor_kind, ..Actor::default() })).await;
     }
 }
 
@@ -136,7 +136,7 @@ async fn a_backward_scan_ends_near_its_time_bound() {
         let (events, scanned) =
             run_scan(Scan::new(filter, Order::NewestFirst).with_batch_events(1), &*log.event_store).await;
         assert_eq!(events.len(), 2);
-        assert!(scanned <= 4, "scanned {scanned}");
+        assert!(scanned <= 4, "{scanned} events were scanned");
     }
 }
 
@@ -148,7 +148,7 @@ async fn a_forward_scan_reads_only_near_its_time_bounds() {
         let (events, scanned) =
             run_scan(Scan::new(filter, Order::OldestFirst).with_batch_events(1), &*log.event_store).await;
         assert_eq!(events.len(), 2);
-        assert!(scanned <= 6, "scanned {scanned}");
+        assert!(scanned <= 6, "{scanned} events were scanned");
     }
 }
 
@@ -239,8 +239,8 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
         // Five runs of eight events, one event per minute. Their clocks are right, three days ahead, right, three days
         // behind, and right again.
         let offsets = [0, 3 * DAY, 0, -3 * DAY, 0];
-        let minutes = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
-        let numbered = (1..).zip(minutes);
+        let seconds = (0..40).map(|minute| minute * 60 + offsets[usize::try_from(minute / 8).unwrap()]);
+        let numbered = (1..).zip(seconds);
         let positions = log
             .append_all(
                 numbered.map(|(number, second)| TestEvent::new(app(1), chat_created(number)).at(second)),
@@ -252,12 +252,12 @@ async fn events_of_a_clock_that_jumped_do_not_end_a_scan() {
                     run_scan(Scan::new(filter, order).with_batch_events(4), &*log.event_store).await;
                 events.len()
             };
-            // All except the creation of the app, and the run whose clock is behind.
+            // All except the creation of the app and the eight events of the run whose clock is behind.
             assert_eq!(found(EventFilter { from: Some(at(0)), ..EventFilter::default() }).await, 32);
-            // All except the run whose clock is ahead.
+            // All except the eight events of the run whose clock is ahead.
             assert_eq!(found(EventFilter { to: Some(at(60 * 40)), ..EventFilter::default() }).await, 33);
         }
-        // Event 31 is the last one of the run whose clock is behind.
+        // `positions[31]` is the last event of the run whose clock is behind, so its time is before minute 20 too.
         for (minute, expected) in [(20, positions[31]), (40, positions[39])] {
             let position = LogPoint::Time(at(minute * 60)).resolve(&*log.event_store).await.unwrap();
             assert_eq!(position, expected, "minute {minute}");
@@ -278,11 +278,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
         for (text, expected) in [("b", 1), ("bbb…", 1), ("renamed", 1), ("c", 2), ("e", 4)] {
             assert_eq!(find_app(log, text).await.unwrap(), token(expected), "{text}");
         }
-        assert_eq!(
-            find_app(log, token(9).expose()).await.unwrap(),
-            token(9),
-            "a whole token is not looked up"
-        );
+        assert_eq!(find_app(log, token(9).expose()).await.unwrap(), token(9), "a whole token was looked up");
         let refusal = async |text| find_app(log, text).await.unwrap_err().to_string();
         assert_eq!(refusal("twin").await, "\"twin\" fits 2 apps: cccc… \"twin\", dddd… \"twin\"");
         let not_found = "no app has a token that begins with";
@@ -300,7 +296,7 @@ async fn an_app_is_found_by_an_unambiguous_prefix_or_by_its_current_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn finds_the_messages_of_one_sender() {
+async fn finds_the_creations_of_the_messages_of_one_sender() {
     for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("one"))).await;
         log.append(TestEvent::new(app(1), chat_created(1))).await;

@@ -65,7 +65,7 @@ impl TestEvent {
         }
     }
 
-    /// Sets the time of the event, as [`at`] does.
+    /// Sets the time of the event: `second` seconds after the base time of [`at`].
     pub fn at(mut self, second: i64) -> Self {
         self.recorded_at = at(second);
         self

@@ -33,7 +33,8 @@ fn field(state: &SubjectState, name: &str) -> (serde_json::Value, Position) {
     (value, field.set_by.position)
 }
 
-/// One app with a chat: three messages, the second edited twice, the first deleted.
+/// Appends an app with a chat of three messages, the second edited twice, the first deleted. Returns the positions of
+/// the events.
 async fn append_chat(log: &Log) -> Vec<Position> {
     let events = [
         (app(1), app_created("one")),
@@ -134,7 +135,11 @@ async fn lists_the_fields_that_no_later_event_has_set() {
         let positions = append_chat(&log).await;
         let event = log.event_store.event_at(positions[3]).await.unwrap().unwrap();
         let effects = event_effects(&*log.event_store, &event).await.unwrap().effects;
-        assert_eq!(effects[0].current_fields, [] as [&str; 0], "the chat was changed since");
+        assert_eq!(
+            effects[0].current_fields,
+            [] as [&str; 0],
+            "fields of the chat are listed that a later event has set"
+        );
         assert_eq!(effects[1].current_fields, ["message_number", "created_at"]);
         let event = log.event_store.event_at(positions[8]).await.unwrap().unwrap();
         let effects = event_effects(&*log.event_store, &event).await.unwrap().effects;
@@ -280,7 +285,7 @@ async fn the_sender_and_the_data_have_the_events_that_set_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_messages_are_complete_if_only_creations_follow_the_last_change_read() {
+async fn past_messages_are_complete_if_only_creations_follow_the_last_change_that_is_read() {
     // The most changes that are read: 20,000, rounded up to whole batches of 128.
     const CHANGES: u64 = 20_096;
     let [log, _] = on_sqlite_and_kurrentdb().await;
@@ -298,19 +303,19 @@ async fn past_messages_are_complete_if_only_creations_follow_the_last_change_rea
 async fn the_creation_of_a_chat_is_its_first_change() {
     for log in on_sqlite_and_kurrentdb().await {
         let event = |event| TestEvent::new(app(1), event);
-        let [_, created_at, renamed_at] = log
+        let [_, created_position, renamed_position] = log
             .append_all([event(app_created("one")), event(chat_created(1)), event(app_renamed("two"))])
             .await[..]
         else {
-            panic!("three events")
+            panic!("expected three positions")
         };
-        let message_at = log.append(TestEvent::new(chat(1, 1), created(1, "Hi"))).await;
+        let message_position = log.append(TestEvent::new(chat(1, 1), created(1, "Hi"))).await;
         for (position, previous, next) in [
-            (Position::START, None, Some(created_at)),
-            (created_at, None, Some(message_at)),
-            (renamed_at, Some(created_at), Some(message_at)),
-            (message_at, Some(created_at), None),
-            (NOW, Some(message_at), None),
+            (Position::START, None, Some(created_position)),
+            (created_position, None, Some(message_position)),
+            (renamed_position, Some(created_position), Some(message_position)),
+            (message_position, Some(created_position), None),
+            (NOW, Some(message_position), None),
         ] {
             let chat = Subject::Chat(token(1), chat_number(1));
             let neighbours = neighbouring_changes(&*log.event_store, chat, position).await.unwrap();
@@ -319,7 +324,7 @@ async fn the_creation_of_a_chat_is_its_first_change() {
     }
 }
 
-/// An event that no program can read.
+/// An event with an empty payload, which no program can read.
 fn unreadable(stream: chat_domain::StreamId, event: chat_domain::Event) -> TestEvent {
     TestEvent { data: "{}".to_owned(), ..TestEvent::new(stream, event) }
 }
@@ -362,7 +367,11 @@ async fn discarded_chats_and_messages_do_not_count_and_their_deletions_change_no
         discard(positions[5]).await;
         let after = discard(positions[6]).await;
         assert_eq!(counts(after).await, (json!(2), json!(2)));
-        assert_eq!(counts(before).await, (json!(3), json!(4)), "the discards come later");
+        assert_eq!(
+            counts(before).await,
+            (json!(3), json!(4)),
+            "discards changed the counts at a position before them"
+        );
 
         let event = log.event_store.event_at(positions[6]).await.unwrap().unwrap();
         let discards = event_effects(&*log.event_store, &event).await.unwrap().discards;
