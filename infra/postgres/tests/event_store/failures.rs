@@ -76,7 +76,7 @@ async fn an_append_whose_connection_is_terminated_is_stored_once() {
     assert_eq!(positions(&log).await, (1..=events).collect::<Vec<_>>());
 }
 
-/// Terminates the connection of a running append. Returns the number of terminated connections.
+/// Terminates the connections on which an append runs. Returns their number, which is 0 while none runs.
 async fn terminate_append(admin: &mut PgConnection) -> i64 {
     let statement = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%append(%' AND state = 'active'";

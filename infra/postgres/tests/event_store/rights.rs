@@ -121,7 +121,7 @@ async fn open_existing(url: &PostgresUrl) -> Result<PostgresEventStore, EventSto
 }
 
 #[tokio::test]
-async fn opening_an_existing_log_creates_none() {
+async fn open_existing_creates_no_log() {
     let database = Database::new().unwrap();
     let opened = open_existing(&database.url).await.map(drop);
     assert!(matches!(opened, Err(EventStoreError::Refused(_))), "{opened:?}");

@@ -123,7 +123,7 @@ fn an_index_of_another_version_or_with_other_fields_is_damaged() {
 }
 
 #[test]
-fn recreate_quarantines_the_old_index_in_place_of_the_one_quarantined_before() {
+fn recreate_quarantines_the_old_index_and_removes_the_one_quarantined_before() {
     let (folder, dir) = closed_index();
     let reader = TantivyIndex::open(&dir).unwrap();
     fs::write(dir.join("meta.json"), "{").unwrap();
