@@ -10,7 +10,7 @@ use crate::subjects::helpdesk;
 async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
     let fixture = helpdesk().await;
     let admin = fixture.admin().await;
-    for (path, fields, field) in [
+    for (path, fields, field_id) in [
         ("/console/events/filter", &[("text", "kept"), ("from", "yesterday")][..], "from"),
         ("/console/events/filter", &[("text", "kept"), ("app", "nothing")], "app"),
         ("/console/events/filter", &[("text", "kept"), ("at", "soon")], "jump"),
@@ -29,12 +29,12 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
     ] {
         let page = fixture.post(&admin, path, fields).await;
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
-        assert!(page.body.contains(&format!("id=\"{field}-problem\"")), "{path}: {}", page.text());
+        assert!(page.body.contains(&format!("id=\"{field_id}-problem\"")), "{path}: {}", page.text());
         let is_kept = page.body.contains("value=\"kept\"") || page.body.contains(">kept</textarea>");
         assert!(is_kept, "{path} lost the value that was sent: {}", page.body);
         assert!(page.body.contains("<nav class=\"nav\""), "{path} has no navigation");
     }
-    for (path, field) in [
+    for (path, field_id) in [
         ("/console/apps/1?at=soon", "at"),
         ("/console/apps/1?chat=soon", "chat-number"),
         ("/console/apps/1/chats/1?around=soon", "around"),
@@ -43,7 +43,7 @@ async fn a_form_is_shown_again_with_its_values_and_the_problem_of_the_field() {
     ] {
         let page = fixture.get(&admin, path).await;
         assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
-        assert!(page.body.contains(&format!("id=\"{field}-problem\"")), "{path}: {}", page.text());
+        assert!(page.body.contains(&format!("id=\"{field_id}-problem\"")), "{path}: {}", page.text());
         assert!(page.body.contains("value=\"soon\""), "{path}: {}", page.body);
     }
 }
@@ -60,7 +60,7 @@ async fn the_selected_dead_letters_stay_selected_when_too_many_are_selected() {
     fields.push(("reason", "kept"));
     let page = fixture.post(&admin, "/console/actions/dead_letters.retry", &fields).await;
     page.assert_shows(&["21 are selected. At most 20 can be selected at a time."]);
-    // The page has a row only for the first one.
+    // The page has a row only for the first of these dead letters.
     assert_eq!(page.body.matches(" checked").count(), 1, "{}", page.body);
     assert!(page.body.contains("value=\"kept\""));
 }

@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn edits_and_deletions_folded_on_the_last_number_give_the_state_of_the_whole_stream(
+    fn the_last_number_with_all_edits_and_deletions_gives_the_state_of_the_whole_stream(
         steps in vec(chat_step(), 0..80),
     ) {
         let (stream, folded) = run_chat(steps)?;
