@@ -9,6 +9,7 @@ use chat_ports::read_model::{AppRow, ChatRow, MessageRow, MessageWindow, Missing
 /// The rows that queries can read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AllRows {
+    /// By the position of the app's creation.
     pub apps: BTreeMap<Position, AppRow>,
     pub chats: BTreeMap<(AppToken, ChatNumber), ChatRow>,
     /// `None` for a deleted message.
@@ -117,7 +118,7 @@ pub async fn read_all(model: &impl ReadModel) -> AllRows {
                 .range((app.token, chat.number, MessageNumber::FIRST)..(app.token, chat.number, number))
                 .filter_map(|(_, message)| message.clone())
                 .collect();
-            assert_eq!(listed, read_singly, "the list contains all messages in order");
+            assert_eq!(listed, read_singly, "the list differs from the messages read one by one");
             rows.chats.insert((app.token, chat.number), chat);
         }
         rows.apps.insert(app.created_position, app);

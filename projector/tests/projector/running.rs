@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::deadline::within;
 
-/// A running projector. Dropping it stops it.
+/// A running projector. It stops when this value is dropped.
 pub struct RunningProjector {
     pub handle: ProjectorHandle,
     stop: watch::Sender<bool>,
@@ -37,7 +37,8 @@ impl RunningProjector {
     }
 
     pub async fn wait_for_position(&self, position: Position) {
-        assert!(within("reaching the position", self.handle.wait_for_position(position)).await);
+        let is_reached = within("reaching the position", self.handle.wait_for_position(position)).await;
+        assert!(is_reached, "the projector ended before it reached position {position}");
     }
 
     pub async fn wait_for_state(&self, state: ProjectorState) -> ProjectorStatus {
@@ -50,7 +51,7 @@ impl RunningProjector {
         within("a failure", status.wait_for(|status| status.last_error.is_some())).await.unwrap();
     }
 
-    /// Waits until the projector waits for an operator's decision, for a reason that contains this text.
+    /// Waits until the projector waits for an operator's decision, with `reason` in the text of its error.
     pub async fn wait_until_decision_is_needed(&self, reason: &str) {
         let mut status = self.handle.status.clone();
         let waiting = status.wait_for(|status| {

@@ -1,4 +1,4 @@
-//! Scratch builds: projections folded from the start of a log, to compare others with.
+//! Scratch builds: projections folded from the start of a log, to compare other projections with.
 
 use std::path::Path;
 
@@ -46,13 +46,13 @@ pub async fn compute_scratch_digests(event_store: &dyn EventStore, folder: &Path
 
 async fn fold_log(event_store: &dyn EventStore, store: &dyn ProjectionStore, head: Position) {
     let mut projection = recreate_when_free(store).await;
-    let log = event_store.log_id().await.unwrap();
+    let log_id = event_store.log_id().await.unwrap();
     loop {
-        let from = projection.checkpoint().position;
-        let mut events = event_store.read_all(from, BATCH_EVENTS).await.unwrap();
+        let after = projection.checkpoint().position;
+        let mut events = event_store.read_all(after, BATCH_EVENTS).await.unwrap();
         events.retain(|event| event.position <= head);
         let Some(last) = events.last() else { return };
         let up_to = last.position;
-        advance_projection(&mut *projection, event_store, log, events, up_to).await.unwrap();
+        advance_projection(&mut *projection, event_store, log_id, events, up_to).await.unwrap();
     }
 }

@@ -9,7 +9,8 @@ use crate::log_builder::*;
 
 fn fold_changes(documents: Vec<Document>, builder: &LogBuilder) -> IndexChanges {
     let batch = DecodedBatch::decode(LOG, Position::START, builder.head(), builder.events.clone());
-    fold(batch, documents, Timestamp::from_millis(5))
+    let now = Timestamp::from_millis(5);
+    fold(batch, documents, now)
 }
 
 fn key(message: u64) -> MessageKey {
@@ -49,11 +50,11 @@ fn a_document_is_added_once_in_its_last_state() {
 }
 
 #[test]
-fn an_edit_keeps_the_creation_of_the_document() {
+fn an_edit_keeps_the_position_and_time_of_the_creation() {
     let mut builder = LogBuilder::default();
     builder.append(chat(1, 1), edited(1, "new"));
     let changes = fold_changes(vec![document(1, "old")], &builder);
-    assert!(changes.add.is_empty());
+    assert!(changes.add.is_empty(), "an edit added a document: {changes:?}");
     let [upserted] = &changes.upsert[..] else { panic!("{changes:?}") };
     assert_eq!((upserted.body.as_str(), upserted.version.get()), ("new", 2));
     assert_eq!(
@@ -67,7 +68,7 @@ fn a_deleted_message_is_removed_once() {
     let mut builder = LogBuilder::default();
     builder.append(chat(1, 1), edited(1, "in vain")).append(chat(1, 1), deleted(1));
     let changes = fold_changes(vec![document(1, "old")], &builder);
-    assert!(changes.upsert.is_empty());
+    assert!(changes.upsert.is_empty(), "the deleted message is still updated: {changes:?}");
     assert_eq!(changes.delete, [key(1)]);
 }
 

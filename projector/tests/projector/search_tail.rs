@@ -19,12 +19,12 @@ use crate::deadline::within;
 use crate::log_builder::*;
 use crate::retries::{open_when_free, recreate_when_free};
 
-/// A log with an index that is committed by hand, and a tail.
+/// A log, an index that the test commits, and a tail.
 struct Fixture {
     folder: TempDir,
     log: Arc<dyn EventStore>,
     reader: Arc<SearchIndexReader>,
-    /// The position from which searches are answered.
+    /// The position up to which searches find the events of the log.
     answered: watch::Receiver<Position>,
 }
 
@@ -42,18 +42,18 @@ impl Fixture {
         Self { folder, log, reader, answered }
     }
 
-    /// Commits the log up to a position, as a projector does.
+    /// Folds the log up to a position into the index and commits it, as a projector does.
     async fn commit(&self, up_to: Position) {
         let store = SearchIndexStore { dir: self.folder.path().join("search") };
         let mut projection = open_when_free(&store).await;
         let after = projection.checkpoint().position;
         let mut events = self.log.read_all(after, 10_000).await.unwrap();
         events.retain(|event| event.position <= up_to);
-        let id = self.log.log_id().await.unwrap();
-        advance_projection(&mut *projection, &*self.log, id, events, up_to).await.unwrap();
+        let log_id = self.log.log_id().await.unwrap();
+        advance_projection(&mut *projection, &*self.log, log_id, events, up_to).await.unwrap();
     }
 
-    /// Waits until searches are answered from this position or a later one.
+    /// Waits until searches find all events up to this position.
     async fn wait_for(&self, position: Position) {
         let mut answered = self.answered.clone();
         within("the tail", answered.wait_for(|reached| *reached >= position)).await.unwrap();
@@ -116,24 +116,28 @@ async fn finds_uncommitted_edits_and_deletions_of_committed_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_blocks_its_stream_until_the_index_has_committed_the_action_on_it() {
+async fn a_dead_letter_blocks_its_stream_until_the_index_has_committed_its_discard() {
     let fixture = Fixture::with_messages(1, TailLimits::default()).await;
     let dead_letter = append(&fixture.log, chat(1, 1), 1, &edited(9, "no such message")).await;
     append(&fixture.log, chat(1, 1), 2, &created(2, "message 2")).await;
     let head = append_chat(&fixture.log, 2, 1).await;
     fixture.wait_for(head).await;
-    assert_eq!(fixture.find("message"), ["message 1"], "the stream is blocked");
+    assert_eq!(fixture.find("message"), ["message 1"], "the search found a message of the blocked stream");
     let other = fixture.reader.search(&request(token(2), "message")).unwrap();
-    assert_eq!(other.total.count(), 1, "others go on");
+    assert_eq!(other.total.count(), 1, "the streams of another app are blocked too");
 
     let (projection, reason) = (ProjectionName::SearchIndex, "unreadable".to_owned());
     let action: OperatorAction = DeadLetterDiscarded { projection, position: dead_letter, reason }.into();
     append_raw(&fixture.log, operator_action::STREAM, 0, action.event_type(), action.payload()).await;
     let last = append(&fixture.log, chat(1, 1), 3, &created(3, "message 3")).await;
-    // Longer than the tail needs for the events.
+    // The tail needs less time than this to fold the events.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let page = fixture.search("message");
-    assert_eq!((page.position, page.total.count()), (head, 1), "the tail ends before the action");
+    assert_eq!(
+        (page.position, page.total.count()),
+        (head, 1),
+        "the tail did not stop before the operator action"
+    );
 
     fixture.commit(Position::new(last.get() - 1)).await;
     fixture.wait_for(last).await;
@@ -144,14 +148,14 @@ async fn a_dead_letter_blocks_its_stream_until_the_index_has_committed_the_actio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_ends_before_an_event_that_it_cannot_decode_until_the_index_has_committed_it() {
+async fn an_event_that_cannot_be_decoded_holds_up_the_tail_until_the_index_has_committed_it() {
     let fixture = Fixture::with_messages(1, TailLimits::default()).await;
     let readable = fixture.log.head().await.unwrap();
     let stream = chat(1, 1).to_string();
     let unreadable = append_raw(&fixture.log, &stream, 1, "MessageEdited", "{}".to_owned()).await;
     let head = append_chat(&fixture.log, 2, 1).await;
     fixture.wait_for(readable).await;
-    // Longer than the tail needs for the events.
+    // The tail needs less time than this to fold the events.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(fixture.search("message").position, readable);
 
@@ -178,19 +182,20 @@ async fn a_stream_that_was_blocked_before_the_tail_began_is_blocked_in_the_tail(
 async fn a_full_tail_goes_on_after_a_commit() {
     let fixture = Fixture::with_messages(1, TailLimits { changes: 4, ..TailLimits::default() }).await;
     fixture.wait_for(fixture.log.head().await.unwrap()).await;
-    let mut full = Position::START;
+    // The position of the event with which the tail is full.
+    let mut full_at = Position::START;
     for number in 2..=4 {
-        full = append(&fixture.log, chat(1, 1), number - 1, &created(number, "a message")).await;
+        full_at = append(&fixture.log, chat(1, 1), number - 1, &created(number, "a message")).await;
     }
-    fixture.wait_for(full).await;
-    let mut head = full;
+    fixture.wait_for(full_at).await;
+    let mut head = full_at;
     for number in 5..=9 {
         head = append(&fixture.log, chat(1, 1), number - 1, &created(number, "a message")).await;
     }
-    // Longer than the tail needs for the events.
+    // The tail needs less time than this to fold the events.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let page = fixture.search("message");
-    assert_eq!((page.position, page.total.count()), (full, 4));
+    assert_eq!((page.position, page.total.count()), (full_at, 4));
     fixture.commit(Position::new(head.get() - 1)).await;
     fixture.wait_for(head).await;
     assert_eq!(fixture.search("message").total.count(), 9);
@@ -205,7 +210,7 @@ async fn a_tail_begins_again_when_the_index_was_created_anew() {
     fixture.wait_for(head).await;
     let store = SearchIndexStore { dir: fixture.folder.path().join("search") };
     drop(recreate_when_free(&store).await);
-    let answered = async {
+    let page_at_head = async {
         loop {
             let page = fixture.search("message");
             if page.position >= head {
@@ -214,7 +219,7 @@ async fn a_tail_begins_again_when_the_index_was_created_anew() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let page = within("a new tail", answered).await;
+    let page = within("a new tail", page_at_head).await;
     assert_eq!((page.position, page.total.count()), (head, 4));
     assert_eq!(fixture.committed_position(), Position::START);
 }
@@ -223,5 +228,5 @@ async fn a_tail_begins_again_when_the_index_was_created_anew() {
 async fn a_tail_ends_with_its_reader() {
     let Fixture { reader, mut answered, .. } = Fixture::with_messages(1, TailLimits::default()).await;
     drop(reader);
-    within("the end", async { while answered.changed().await.is_ok() {} }).await;
+    within("the end of the tail", async { while answered.changed().await.is_ok() {} }).await;
 }

@@ -143,7 +143,7 @@ async fn a_damaged_file_is_quarantined_and_rebuilt() {
     let quarantined = files.filter(|entry| {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("read-model.db.damaged-")
     });
-    assert_eq!(quarantined.count(), 1, "one damaged file is kept");
+    assert_eq!(quarantined.count(), 1, "not exactly one damaged file was kept");
 }
 
 #[tokio::test]
@@ -153,7 +153,8 @@ async fn the_stop_policy_leaves_a_damaged_file_as_it_is() {
     std::fs::write(fixture.path(), "not a database at all, ".repeat(1_000)).unwrap();
     let damaged = std::fs::read(fixture.path()).unwrap();
     let running = RunningProjector::start_with_policy(fixture.store(), &fixture.log, RecoveryPolicy::Stop);
-    assert!(running.wait_for_state(ProjectorState::Stopped).await.last_error.is_some());
+    let status = running.wait_for_state(ProjectorState::Stopped).await;
+    assert!(status.last_error.is_some(), "the status shows no error");
     within("ending", running.handle.join).await.unwrap();
     assert_eq!(std::fs::read(fixture.path()).unwrap(), damaged);
 }
@@ -170,7 +171,7 @@ async fn damage_found_while_running_causes_a_rebuild() {
     let second = append(&fixture.log, chat(1, 1), 50, &created(51, "onto nothing")).await;
     running.wait_for_position(second).await;
     fixture.assert_equals_a_rebuild(second).await;
-    assert_eq!(reader.position().await.unwrap(), second, "an open reader switches to the new file");
+    assert_eq!(reader.position().await.unwrap(), second, "the open reader did not switch to the new file");
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn damage_that_opening_did_not_show_is_found_and_causes_a_rebuild() {
     let middle = bytes.len() / 2 / 4_096 * 4_096;
     bytes[middle..middle + 8_192].fill(0xA5);
     std::fs::write(fixture.path(), bytes).unwrap();
-    assert!(fixture.model().verify().await.is_err());
+    assert!(fixture.model().verify().await.is_err(), "the file is not damaged");
 
     let running = fixture.start();
     running.wait_for_error().await;
@@ -192,7 +193,7 @@ async fn damage_that_opening_did_not_show_is_found_and_causes_a_rebuild() {
 }
 
 #[tokio::test]
-async fn a_moved_checkpoint_is_loaded_again() {
+async fn a_checkpoint_that_was_set_back_is_loaded_again() {
     let fixture = Fixture::new();
     let (running, _) = fixture.start_with_chat(50).await;
     fixture.execute(RESET);
@@ -240,7 +241,7 @@ async fn a_read_model_ahead_of_its_log_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
+async fn a_read_model_goes_on_with_a_new_incarnation_that_has_all_folded_events() {
     let fixture = Fixture::new();
     let (running, _) = fixture.start_with_chat(5).await;
     running.stop().await;
@@ -260,7 +261,7 @@ async fn a_read_model_goes_on_with_a_new_incarnation_that_has_its_events() {
 }
 
 #[tokio::test]
-async fn a_read_model_of_events_that_its_log_has_given_up_is_rebuilt() {
+async fn a_read_model_with_events_of_a_lost_future_is_rebuilt() {
     let mut fixture = Fixture::new();
     let (running, _) = fixture.start_with_chat(50).await;
     running.stop().await;
@@ -282,9 +283,9 @@ async fn a_read_model_of_events_that_its_log_has_given_up_is_rebuilt() {
     fixture.assert_equals_a_rebuild(head).await;
 }
 
-async fn begin_incarnation(log: &Arc<dyn EventStore>, number: u128) {
+async fn begin_incarnation(log: &Arc<dyn EventStore>, log_id: u128) {
     let incarnation = NewIncarnation {
-        log: LogId(uuid::Uuid::from_u128(number)),
+        log: LogId(uuid::Uuid::from_u128(log_id)),
         began_at: chat_domain::Timestamp::from_millis(0),
         reason: "a test".to_owned(),
         replaces: Vec::new(),
@@ -325,7 +326,8 @@ async fn waits_for_a_folder_that_is_not_usable_yet() {
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     let store = ReadModelProjectionStore::new(SqliteReadModelStorage::new(blocked.join("read-model.db")));
     let running = RunningProjector::start(store, &fixture.log);
-    assert!(running.wait_for_state(ProjectorState::Waiting).await.last_error.is_some());
+    let status = running.wait_for_state(ProjectorState::Waiting).await;
+    assert!(status.last_error.is_some(), "the status shows no error");
 
     std::fs::remove_file(&blocked).unwrap();
     running.wait_for_position(head).await;

@@ -18,7 +18,8 @@ use tempfile::TempDir;
 pub struct Stores {
     projection: ProjectionName,
     folder: TempDir,
-    database: Option<String>,
+    /// `None` if the stores are in the folder.
+    database_url: Option<String>,
 }
 
 impl Stores {
@@ -34,12 +35,12 @@ impl Stores {
         Self::new(ProjectionName::SearchIndex, None)
     }
 
-    fn new(projection: ProjectionName, database: Option<String>) -> Self {
-        Self { projection, folder: tempfile::tempdir().unwrap(), database }
+    fn new(projection: ProjectionName, database_url: Option<String>) -> Self {
+        Self { projection, folder: tempfile::tempdir().unwrap(), database_url }
     }
 
     pub fn generation(&self, number: u32) -> Arc<dyn ProjectionStore> {
-        let read_model: Arc<dyn ReadModelStorage> = match &self.database {
+        let read_model: Arc<dyn ReadModelStorage> = match &self.database_url {
             None => Arc::new(SqliteReadModelStorage::new(self.path("read-model.db"))),
             Some(url) => Arc::new(PostgresReadModelStorage::new(PostgresUrl::parse(url).unwrap())),
         };
@@ -53,7 +54,7 @@ impl Stores {
 
     /// Damages the first generation, which must have a thousand messages and must not be open.
     pub async fn damage(&self) {
-        match (&self.database, self.projection) {
+        match (&self.database_url, self.projection) {
             (Some(_), _) => self.execute("DELETE FROM chat_read_model.messages WHERE number = 7").await,
             (None, ProjectionName::ReadModel) => overwrite_middle(&self.path("read-model.db")),
             (None, ProjectionName::SearchIndex) => {
@@ -65,9 +66,10 @@ impl Stores {
         }
     }
 
-    /// Returns how many files or schemas are quarantined as damaged. Only the first generation may have some.
+    /// Returns how many files or schemas of the first generation are quarantined as damaged. Other generations must not
+    /// have any.
     pub async fn quarantined_as_damaged(&self) -> usize {
-        if let Some(url) = &self.database {
+        if let Some(url) = &self.database_url {
             let mut connection = PgConnection::connect(url).await.unwrap();
             let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat_read_model_damaged%'";
             let count: i64 = query_scalar(schemas).fetch_one(&mut connection).await.unwrap();
@@ -78,9 +80,10 @@ impl Stores {
         names.filter(|name| name.contains(".damaged-") && !name.ends_with("-wal")).count()
     }
 
-    /// Returns how many files or schemas are quarantined and kept for good. Only the first generation may have some.
+    /// Returns how many files or schemas of the first generation are quarantined because they are of another log; these
+    /// are kept for good. Other generations must not have any.
     pub async fn quarantined_as_of_other_log(&self) -> usize {
-        if let Some(url) = &self.database {
+        if let Some(url) = &self.database_url {
             let mut connection = PgConnection::connect(url).await.unwrap();
             let schemas = r"SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'chat\_read\_model\_log\_%'";
             let count: i64 = query_scalar(schemas).fetch_one(&mut connection).await.unwrap();
@@ -96,7 +99,7 @@ impl Stores {
     /// Creates the state after a crash between the quarantine of the stored projection and the creation of a new one.
     /// In Postgres, both are one transaction.
     pub async fn crash_in_recreate(&self) {
-        match (&self.database, self.projection) {
+        match (&self.database_url, self.projection) {
             (Some(_), _) => {
                 self.execute("BEGIN; ALTER SCHEMA chat_read_model RENAME TO chat_read_model_damaged").await;
             }
@@ -112,9 +115,9 @@ impl Stores {
         }
     }
 
-    /// Creates the state after a crash when a part of the stored projection was removed.
+    /// Creates the state after a crash in the middle of the removal of the stored projection.
     pub async fn crash_in_remove(&self) {
-        match (&self.database, self.projection) {
+        match (&self.database_url, self.projection) {
             (Some(_), _) => self.execute("BEGIN; DROP SCHEMA chat_read_model CASCADE").await,
             (None, ProjectionName::ReadModel) => {
                 fs::remove_file(self.path("read-model.db")).unwrap();
@@ -126,9 +129,9 @@ impl Stores {
         }
     }
 
-    /// Returns the password in the location, if the location has one.
+    /// Returns the password in the database's URL, if the stores are in a database.
     pub fn password(&self) -> Option<&str> {
-        self.database.as_ref().map(|_| Postgres::shared().password())
+        self.database_url.as_ref().map(|_| Postgres::shared().password())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -137,7 +140,7 @@ impl Stores {
 
     /// Runs SQL on a connection that is closed afterwards.
     async fn execute(&self, sql: &str) {
-        let mut connection = PgConnection::connect(self.database.as_ref().unwrap()).await.unwrap();
+        let mut connection = PgConnection::connect(self.database_url.as_ref().unwrap()).await.unwrap();
         raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }

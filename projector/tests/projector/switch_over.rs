@@ -96,7 +96,7 @@ impl Process {
         }
     }
 
-    /// Returns the folder of the data.
+    /// Stops the process, and returns the folder with its data.
     async fn stop(self) -> TempDir {
         self.shutdown.send_replace(true);
         within("stopping", self.supervisor.wait_until_stopped()).await;
@@ -133,6 +133,7 @@ async fn queries_move_to_promoted_generations_and_the_projectors_of_the_old_ones
     let statuses = process.supervisor.projector_statuses();
     for projection in ProjectionName::ALL {
         let id = ProjectionGeneration { projection, generation: Generation::FIRST };
+        // A projector that has already stopped may have no status any more.
         if let Some(mut status) = statuses.status(id) {
             let stopped = status.wait_for(|status| status.state == ProjectorState::Stopped);
             within("stopping the superseded projector", stopped).await.unwrap();
