@@ -10,7 +10,7 @@ fn numbered_token(number: u8) -> AppToken {
 }
 
 fn bearer() -> String {
-    format!("Bearer {ADMIN}")
+    format!("Bearer {ADMIN_TOKEN}")
 }
 
 #[tokio::test]
@@ -30,7 +30,8 @@ async fn shows_an_app() {
     assert_eq!((reply.status.as_u16(), reply.body.clone()), (200, body));
     assert_eq!(reply.header("etag"), "\"3\"");
     assert_eq!(reply.header("read-model-lag"), "0");
-    assert!(reply.header("consistency-token").starts_with("v1-"));
+    let consistency_token = reply.header("consistency-token");
+    assert!(consistency_token.starts_with("v1-"), "{consistency_token}");
 }
 
 #[tokio::test]
@@ -39,9 +40,9 @@ async fn answers_304_for_a_cached_version() {
     fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     let same = fixture.get_with(&path(""), &[("if-none-match", "\"0\", W/\"1\"")]).await;
     assert_eq!(same.status, 304);
-    assert!(same.body.is_null());
+    assert!(same.body.is_null(), "a 304 with a body: {}", same.body);
     assert_eq!(same.header("etag"), "\"1\"");
-    assert!(same.headers.contains_key("consistency-token"));
+    assert!(same.headers.contains_key("consistency-token"), "a 304 without a token: {:?}", same.headers);
     let other = fixture.get_with(&path(""), &[("if-none-match", "\"2\"")]).await;
     assert_eq!(other.status, 200);
 }
@@ -52,7 +53,7 @@ async fn a_missing_app_is_a_404_with_a_consistency_token() {
     fixture.append_and_project(StreamId::App(numbered_token(0)), vec![app_created("another")]).await;
     let reply = fixture.get_with(&path(""), &[("x-request-id", "request-1")]).await;
     assert_eq!(reply.problem(), (404, "app_not_found"));
-    assert!(reply.headers.contains_key("consistency-token"));
+    assert!(reply.headers.contains_key("consistency-token"), "a 404 without a token: {:?}", reply.headers);
     insta::assert_json_snapshot!(reply.body, @r#"
     {
       "code": "app_not_found",
@@ -95,7 +96,8 @@ async fn lists_apps_in_pages_in_creation_order() {
         let apps = reply.body.as_array().unwrap().clone();
         names.extend(apps.iter().map(|app| app["name"].as_str().unwrap().to_owned()));
         next = reply.link("next");
-        assert!(next.as_deref().is_none_or(|url| url.starts_with("/api/v1/apps?limit=2&cursor=")));
+        let is_page_url = |url: &str| url.starts_with("/api/v1/apps?limit=2&cursor=");
+        assert!(next.as_deref().is_none_or(is_page_url), "the link leads elsewhere: {next:?}");
         pages += 1;
     }
     assert_eq!(names, ["app 0", "app 1", "app 2", "app 3", "app 4"]);
@@ -120,6 +122,7 @@ async fn rejects_a_cursor_that_is_not_of_the_list() {
         let path = format!("/api/v1/apps?cursor={cursor}");
         let reply = fixture.get_with(&path, &[("authorization", &bearer())]).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{cursor}");
-        assert!(reply.body["detail"].as_str().unwrap().contains("`cursor`"));
+        let detail = reply.body["detail"].as_str().unwrap();
+        assert!(detail.contains("`cursor`"), "the detail does not name the parameter: {detail}");
     }
 }

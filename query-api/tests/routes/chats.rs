@@ -12,7 +12,7 @@ async fn lists_no_chats_for_an_empty_app() {
     let reply = fixture.get(&path("/chats")).await;
     let body = json!({ "status": "success", "message": "chats fetched successfully", "chats": [] });
     assert_eq!((reply.status.as_u16(), &reply.body), (200, &body));
-    assert!(reply.link("next").is_none());
+    assert_eq!(reply.link("next"), None);
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn lists_chats_in_pages_by_number() {
     assert_eq!(numbers(&first), [1, 2, 3]);
     let second = fixture.get(&first.link("next").unwrap()).await;
     assert_eq!(numbers(&second), [4, 5]);
-    assert!(second.link("next").is_none());
+    assert_eq!(second.link("next"), None);
     let by_cursor = format!("/chats?limit=3&cursor={}", first.header("next-cursor"));
     assert_eq!(numbers(&fixture.get(&path(&by_cursor)).await), [4, 5]);
     let of_another_app = format!("/api/v1/apps/{}{by_cursor}", "x".repeat(36));

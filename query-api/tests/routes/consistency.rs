@@ -61,7 +61,7 @@ async fn refuses_a_token_beyond_the_head_of_the_log_at_once() {
         let reply = fixture.get_with(&search, &[("consistency-token", token.as_str())]).await;
         assert_eq!(reply.problem(), (400, "consistency_token_unknown"), "{token}");
     }
-    assert!(fixture.index.requests.lock().unwrap().is_empty(), "refused before the search");
+    assert!(fixture.index.requests.lock().unwrap().is_empty(), "a refused search reached the index");
 }
 
 #[tokio::test]
@@ -79,7 +79,8 @@ async fn refuses_a_token_of_another_log() {
 async fn accepts_a_token_without_a_tag_up_to_the_head() {
     let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
-    assert!(position.get() < 10, "a position below 10 is the same digit in decimal and in base 36");
+    // The token has the position in base 36. Below 10, that is the same digit as in decimal.
+    assert!(position.get() < 10, "position {position} differs in base 36");
     let token = format!("v1-{position}");
     let reply = fixture.get_with(&path(""), &[("consistency-token", &token)]).await;
     assert_eq!(
@@ -101,7 +102,7 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
         (0..300).map(|_| fixture.get_with(&first_app, &waiting)).collect();
     let too_many = "too many queries are waiting for their consistency token";
     for _ in 256..300 {
-        // 256 queries of the app wait, the others are refused at once.
+        // 256 queries of the first app wait. Its other 44 queries are refused at once.
         let refused = first_app_queries.next().await.unwrap();
         assert_eq!(refused.problem(), (503, "read_model_behind"));
         assert_eq!(refused.body["detail"], too_many);
@@ -110,13 +111,13 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
     let headers = [("consistency-token", token.as_str()), ("prefer", "wait=0")];
     let reply = fixture.get_with(&second_app, &headers).await;
     assert_eq!(reply.problem(), (503, "read_model_behind"));
-    assert_ne!(reply.body["detail"], too_many, "the query was allowed to wait");
+    assert_ne!(reply.body["detail"], too_many, "the query was not allowed to wait");
     fixture.start_projector();
     while let Some(reply) = first_app_queries.next().await {
         if reply.status == 503 {
             // On a slow machine, the wait may have ended before the projector has applied the event.
             assert_eq!(reply.problem(), (503, "read_model_behind"));
-            assert_ne!(reply.body["detail"], too_many, "the query was allowed to wait");
+            assert_ne!(reply.body["detail"], too_many, "the query was not allowed to wait");
         } else {
             assert_eq!(reply.body["name"], "renamed");
         }
@@ -126,7 +127,7 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
 }
 
 #[tokio::test]
-async fn a_query_without_a_token_does_not_wait_and_reports_its_lag() {
+async fn a_query_without_a_token_does_not_wait_and_reports_the_read_models_lag() {
     let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app")]).await;
     fixture.stop_projector().await;
@@ -149,15 +150,16 @@ async fn rejects_a_malformed_token() {
     let fixture = Fixture::with_projector();
     let reply = fixture.get_with(&path(""), &[("consistency-token", "yesterday")]).await;
     assert_eq!(reply.problem(), (400, "malformed_header"));
-    assert!(reply.body["detail"].as_str().unwrap().contains("Consistency-Token"));
+    let detail = reply.body["detail"].as_str().unwrap();
+    assert!(detail.contains("Consistency-Token"), "the detail does not name the header: {detail}");
 }
 
 #[tokio::test]
 async fn a_search_waits_for_the_index() {
     let fixture = Fixture::with_projector();
     let position = fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
-    let page = SearchPage::empty;
-    *fixture.index.page.lock().unwrap() = Some(page(Position::START));
+    let empty_page = SearchPage::empty;
+    *fixture.index.page.lock().unwrap() = Some(empty_page(Position::START));
     let token = consistency_token(position);
     let path = path("/chats/1/messages/search?query=fox");
     let behind = fixture.get_with(&path, &[("consistency-token", &token), ("prefer", "wait=0")]).await;
@@ -166,7 +168,7 @@ async fn a_search_waits_for_the_index() {
     let headers = [("consistency-token", token.as_str()), ("prefer", "wait=10")];
     let (reply, ()) = tokio::join!(fixture.get_with(&path, &headers), async {
         tokio::task::yield_now().await;
-        *fixture.index.page.lock().unwrap() = Some(page(position));
+        *fixture.index.page.lock().unwrap() = Some(empty_page(position));
     });
     assert_eq!(
         reply.body,

@@ -43,9 +43,9 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-pub const ADMIN: &str = "let-me-in";
+pub const ADMIN_TOKEN: &str = "let-me-in";
 
-/// The identity of the log, as the query API knows it.
+/// The log id that the query API gets with the lineage. The id that the event store itself has is another one.
 pub const LOG: LogId = LogId(Uuid::from_u128(82));
 
 pub struct Fixture {
@@ -107,11 +107,11 @@ impl Fixture {
     }
 
     pub fn without_projector() -> Self {
-        Self::with_live_feed(|options| options)
+        Self::with_live_feed_options(|options| options)
     }
 
-    /// Creates a fixture without a projector, with configured bounds of the live feed.
-    pub fn with_live_feed(configure: impl FnOnce(LiveFeedOptions) -> LiveFeedOptions) -> Self {
+    /// Creates a fixture without a projector. `configure` changes the bounds of the live feed.
+    pub fn with_live_feed_options(configure: impl FnOnce(LiveFeedOptions) -> LiveFeedOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let event_store: Arc<dyn EventStore> =
             Arc::new(SqliteEventStore::open(&folder.path().join("events.db")).unwrap());
@@ -126,7 +126,7 @@ impl Fixture {
         };
         let (stop, stopping) = watch::channel(false);
         let live_feed = configure(LiveFeedOptions::new(stopping));
-        let admin = AdminAccess::with_token(AdminToken::parse(ADMIN).unwrap());
+        let admin = AdminAccess::with_token(AdminToken::parse(ADMIN_TOKEN).unwrap());
         let query_api = QueryApi::new(ports, ProjectionProgress::default(), admin, live_feed);
         let api = ApiRoutes::queries(router(query_api.clone()));
         let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
@@ -223,8 +223,8 @@ impl Fixture {
         timeout(DEADLINE, query).await.unwrap()
     }
 
-    /// Repeats a query until it succeeds. On a busy machine, the query's wait may end before the projector has applied
-    /// the event.
+    /// Repeats a query until it succeeds. On a busy machine, the query's wait may end before the projector has reached
+    /// the query's consistency token.
     pub async fn get_with_until_ok(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let query = async {
             loop {
@@ -265,7 +265,7 @@ impl Fixture {
     }
 }
 
-/// Counts reads of streams and of the log, without those of subscriptions, and can make them wait.
+/// Counts reads of streams and of the log, and can make them wait. The reads of subscriptions are not counted.
 #[derive(Default)]
 pub struct LogReads {
     count: watch::Sender<usize>,

@@ -75,7 +75,7 @@ async fn pages_through_a_long_history() {
     while let Some(page_url) = next {
         let reply = fixture.get(&page_url).await;
         let versions = reply.body["versions"].as_array().unwrap().clone();
-        assert!(versions.len() <= 100);
+        assert!(versions.len() <= 100, "{} versions on a page", versions.len());
         if let Some(cursor) = reply.headers.get("next-cursor") {
             let cursor = cursor.to_str().unwrap();
             for other in ["/chats/1/messages/2", "/chats/2/messages/1"] {
@@ -111,11 +111,11 @@ async fn a_page_of_large_versions_ends_early_and_links_to_the_next() {
         next = reply.link("next");
     }
     let expected: Vec<_> = std::iter::once("message 1".to_owned()).chain((1..=40).map(body)).collect();
-    assert!(versions == expected, "{} versions", versions.len());
+    assert!(versions == expected, "the {} versions read are not the appended ones", versions.len());
 }
 
 #[tokio::test]
-async fn an_empty_page_is_at_the_position_of_the_creation() {
+async fn an_empty_page_has_the_consistency_token_of_the_creation() {
     let fixture = Fixture::without_projector();
     fixture.append_and_project(app(), vec![app_created("first_app"), chat_created(1)]).await;
     fixture.append_and_project(chat(1), vec![created(1, "Hi"), edited(1, "a")]).await;
@@ -145,7 +145,7 @@ async fn distinguishes_missing_apps_chats_and_messages() {
 }
 
 #[tokio::test]
-async fn rejects_cursors_that_the_history_does_not_have() {
+async fn rejects_malformed_cursors_and_those_of_another_message() {
     let fixture = Fixture::without_projector();
     for cursor in ["h2-1", "h1", "h1-ffffffffffffffff"] {
         let reply = fixture.get(&path(&format!("/chats/1/messages/1/history?cursor={cursor}"))).await;

@@ -183,7 +183,8 @@ async fn a_feed_of_an_app_has_the_events_of_all_its_streams_in_order() {
 #[tokio::test]
 async fn a_feed_catches_up_from_the_log_and_goes_on_live() {
     // The buffer holds a few events only.
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 4_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 4_000, ..options });
     create_app_with_chats(&fixture, 20).await;
     let mut expected = Vec::new();
     for number in 1..=300_u64 {
@@ -209,7 +210,8 @@ async fn a_feed_catches_up_from_the_log_and_goes_on_live() {
 
 #[tokio::test]
 async fn a_feed_of_an_app_with_very_many_chats_has_its_events() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     fixture.append(app(), vec![app_created("first_app"), chat_created(20_000)]).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
     let mut expected = Vec::new();
@@ -223,7 +225,8 @@ async fn a_feed_of_an_app_with_very_many_chats_has_its_events() {
 
 #[tokio::test]
 async fn a_client_that_was_away_for_a_short_time_costs_few_reads_in_an_app_with_many_chats() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 400).await;
     let last = fixture.append(chat(1), vec![created(1, "Hi")]).await;
     for number in 2..=20 {
@@ -235,7 +238,7 @@ async fn a_client_that_was_away_for_a_short_time_costs_few_reads_in_an_app_with_
     fixture.reads.take_count();
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&consistency_token(last))).await;
     assert_eq!(feed.labels(19).await, expected);
-    // The reads are far fewer than the chats, although they include those of the hub.
+    // Catching up needs far fewer reads than the app has chats.
     let reads = fixture.reads.take_count();
     assert!(reads <= 40, "{reads} reads");
     let after = consistency_token(last);
@@ -247,7 +250,8 @@ async fn a_client_that_was_away_for_a_short_time_costs_few_reads_in_an_app_with_
 
 #[tokio::test]
 async fn a_backlog_is_read_from_streams_if_other_apps_have_many_events_in_between() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 40).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
     let other_chat = StreamId::Chat(other_token(), chat_domain::ChatNumber::FIRST);
@@ -264,12 +268,13 @@ async fn a_backlog_is_read_from_streams_if_other_apps_have_many_events_in_betwee
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&begin)).await;
     assert_eq!(feed.labels(3).await, ["1 first", "40 second", "1 third"]);
     let reads = fixture.reads.take_count();
-    assert!(reads > 41, "the log is read first, and then 41 streams: {reads} reads");
+    assert!(reads > 41, "only {reads} reads: not the log and then each of the 41 streams");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_stops() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     // More feeds than may read the log at a time, so some wait for their turns.
@@ -294,7 +299,8 @@ async fn a_feed_that_waits_for_the_log_has_heartbeats_and_ends_when_the_process_
 
 #[tokio::test]
 async fn a_read_continues_after_a_heartbeat() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     let mut feed = Feed::open(&fixture, &path("/events"), Some(&begin)).await;
@@ -309,7 +315,8 @@ async fn a_read_continues_after_a_heartbeat() {
 
 #[tokio::test]
 async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 20).await;
     let begin = consistency_token(Position::START);
     let _other = Feed::open(&fixture, &path("/events"), None).await;
@@ -324,7 +331,7 @@ async fn a_poll_that_waits_for_the_log_ends_when_the_process_stops() {
         fixture.stop.send_replace(true);
     };
     let (reply, ()) = tokio::join!(poll, stop);
-    // `next` may have moved, because the chat has no messages.
+    // `next` is not checked: in a chat without messages, it may move on without an event.
     assert_eq!(reply.body["events"], json!([]));
 }
 
@@ -338,7 +345,7 @@ async fn a_resumed_feed_continues_after_its_last_event() {
     fixture.append(chat(1), vec![created(3, "message 3")]).await;
     let mut feed = Feed::open(&fixture, &path("/chats/1/events"), Some(&first)).await;
     assert_eq!(feed.labels(2).await, ["1 message 2", "1 message 3"]);
-    // The header has precedence: browsers repeat the URL when they reconnect.
+    // `Last-Event-ID` has precedence over `after`: browsers repeat the URL when they reconnect.
     let url = path(&format!("/chats/1/events?after={}", consistency_token(Position::START)));
     let mut feed = Feed::open(&fixture, &url, Some(&first)).await;
     assert_eq!(feed.labels(1).await, ["1 message 2"]);
@@ -400,8 +407,9 @@ async fn a_heartbeat_moves_the_cursor_over_events_that_are_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_has_fallen_behind_is_disconnected_and_can_resume() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 8_000, ..options });
+async fn a_follower_that_has_fallen_behind_is_disconnected_and_can_resume() {
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 8_000, ..options });
     create_app_with_chats(&fixture, 1).await;
     let mut slow = Feed::open(&fixture, &path("/chats/1/events"), None).await;
     let mut fast = Feed::open(&fixture, &path("/chats/1/events"), None).await;
@@ -412,6 +420,7 @@ async fn a_reader_that_has_fallen_behind_is_disconnected_and_can_resume() {
         fixture.append(chat(1), vec![created(number, &format!("message {number}"))]).await;
         fast.event().await.unwrap();
     }
+    // A client that takes longer than a second for a batch counts as slow.
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(slow.event().await, None);
     let mut resumed = Feed::open(&fixture, &path("/chats/1/events"), Some(&last)).await;
@@ -434,14 +443,17 @@ async fn feeds_end_when_the_process_stops() {
     let mut delays = Vec::new();
     for feed in &mut feeds {
         let last = feed.frame().await.unwrap();
-        assert!(last.id.is_some());
+        assert!(last.id.is_some(), "the last frame has no cursor: {last:?}");
         delays.push(last.retry.unwrap());
         assert_eq!(feed.frame().await, None);
     }
     delays.sort_unstable();
     delays.dedup();
-    assert_eq!(delays.len(), 4, "the clients reconnect at different times: {delays:?}");
-    assert!(delays.iter().all(|delay| (1_000..5_000).contains(delay)), "{delays:?}");
+    assert_eq!(delays.len(), 4, "some clients would reconnect after the same delay: {delays:?}");
+    assert!(
+        delays.iter().all(|delay| (1_000..5_000).contains(delay)),
+        "a delay is not from 1 to 5 s: {delays:?}"
+    );
     assert_eq!(poll.await.body["events"], json!([]));
 }
 
@@ -471,7 +483,7 @@ async fn malformed_requests_and_missing_resources_are_refused() {
     }
     for types in ["chat.created", "message.created,app.renamed"] {
         let reply = fixture.get(&path(&format!("/chats/1/events?types={types}"))).await;
-        assert_eq!(reply.problem(), (400, "malformed_query"), "never in the feed of a chat: {types}");
+        assert_eq!(reply.problem(), (400, "malformed_query"), "types that a chat's feed never has: {types}");
         assert!(!reply.body["detail"].as_str().unwrap().contains("app.renamed"), "{}", reply.body);
     }
     let reply = fixture.get_with(&path("/events"), &[("last-event-id", "7")]).await;
@@ -485,7 +497,7 @@ async fn malformed_requests_and_missing_resources_are_refused() {
 
 #[tokio::test]
 async fn an_app_has_at_most_half_of_the_followers() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { max_followers: 4, ..options });
+    let fixture = Fixture::with_live_feed_options(|options| LiveFeedOptions { max_followers: 4, ..options });
     create_app_with_chats(&fixture, 1).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other")]).await;
     let first = Feed::open(&fixture, &path("/events"), None).await;
@@ -583,7 +595,8 @@ async fn a_poll_without_a_wait_reads_up_to_the_head_of_the_log() {
 
 #[tokio::test]
 async fn a_long_backlog_comes_in_pages() {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
     create_app_with_chats(&fixture, 1).await;
     fixture.append(chat(1), messages(1_200)).await;
     for number in 1_201..=1_240 {
@@ -598,7 +611,8 @@ async fn a_long_backlog_comes_in_pages() {
         }
         // A page ends after the batch with which it reaches 500 events or 1 MiB. A batch has at most 128 events.
         assert!(events.len() <= 628, "{} events", events.len());
-        assert!(reply.body.to_string().len() <= 1_300_000);
+        let bytes = reply.body.to_string().len();
+        assert!(bytes <= 1_300_000, "{bytes} bytes");
         numbers.extend(events.iter().map(|event| event["data"]["message_number"].as_u64().unwrap()));
         next = reply.body["next"].as_str().unwrap().to_owned();
     }
@@ -608,14 +622,14 @@ async fn a_long_backlog_comes_in_pages() {
 /// A step of a random test.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Messages are created in a chat: its number, and how many.
+    /// Messages are created: the chat's number, and the number of messages.
     Append(u64, u64),
     Rename,
-    /// A follower reads events: its index, and how many at most.
+    /// A follower reads events: the follower's index, and the highest number of events.
     Read(usize, usize),
-    /// A follower's connection is cut. It reconnects when it reads.
+    /// A follower's connection is cut. The follower reconnects when it reads next.
     Disconnect(usize),
-    /// A follower polls instead.
+    /// A follower closes its connection and polls once.
     Poll(usize),
 }
 
@@ -630,21 +644,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A client that follows a scope across disconnects.
-struct Client {
+/// A client that follows a scope by streams and polls, across disconnects.
+struct Follower {
     url: String,
     cursor: String,
     feed: Option<Feed>,
     seen: Vec<String>,
 }
 
-impl Client {
+impl Follower {
     fn see(&mut self, id: String, data: &Value) {
         self.seen.push(label(data));
         self.cursor = id;
     }
 
-    /// Reads up to `count` events. `appended` is the number of events that its scope has so far, read or not.
+    /// Reads up to `count` events. `appended` is the number of appended events that belong in the follower's feed.
     async fn read(&mut self, fixture: &Fixture, count: usize, appended: usize) {
         let wanted = (self.seen.len() + count).min(appended);
         while self.seen.len() < wanted {
@@ -654,7 +668,7 @@ impl Client {
             };
             match feed.event().await {
                 Some((id, data)) => self.see(id, &data),
-                // The client had fallen behind, so its feed ended.
+                // The follower had fallen behind, so its feed ended.
                 None => self.feed = None,
             }
         }
@@ -673,19 +687,22 @@ impl Client {
 }
 
 async fn run(steps: Vec<Step>) {
-    let fixture = Fixture::with_live_feed(|options| LiveFeedOptions { buffer_bytes: 6_000, ..options });
+    let fixture =
+        Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 6_000, ..options });
     create_app_with_chats(&fixture, 3).await;
-    let mut clients: Vec<_> = ["/events", "/chats/1/events", "/chats/2/events", "/events?types=app.renamed"]
-        .into_iter()
-        .map(|rest| Client {
-            url: path(rest),
-            cursor: consistency_token(Position::new(4)),
-            feed: None,
-            seen: Vec::new(),
-        })
-        .collect();
+    let mut followers: Vec<_> =
+        ["/events", "/chats/1/events", "/chats/2/events", "/events?types=app.renamed"]
+            .into_iter()
+            .map(|rest| Follower {
+                url: path(rest),
+                cursor: consistency_token(Position::new(4)),
+                feed: None,
+                seen: Vec::new(),
+            })
+            .collect();
+    // The labels that each follower must see. Followers 1 and 2 follow the chats with these numbers.
     let mut expected = [const { Vec::new() }; 4];
-    // The last message of each chat; index 0 is not used.
+    // The number of the last message of each chat; index 0 is not used.
     let mut last_messages = [0_u64; 4];
     for step in steps {
         match step {
@@ -706,16 +723,16 @@ async fn run(steps: Vec<Step>) {
                 expected[0].push("renamed".to_owned());
                 expected[3].push("renamed".to_owned());
             }
-            Step::Read(follower, count) => {
-                clients[follower].read(&fixture, count, expected[follower].len()).await;
+            Step::Read(index, count) => {
+                followers[index].read(&fixture, count, expected[index].len()).await;
             }
-            Step::Disconnect(follower) => clients[follower].feed = None,
-            Step::Poll(follower) => clients[follower].poll(&fixture).await,
+            Step::Disconnect(index) => followers[index].feed = None,
+            Step::Poll(index) => followers[index].poll(&fixture).await,
         }
     }
-    for (client, expected) in clients.iter_mut().zip(expected) {
-        client.read(&fixture, usize::MAX / 2, expected.len()).await;
-        assert_eq!(client.seen, expected, "{}", client.url);
+    for (follower, expected) in followers.iter_mut().zip(expected) {
+        follower.read(&fixture, usize::MAX / 2, expected.len()).await;
+        assert_eq!(follower.seen, expected, "{}", follower.url);
     }
 }
 

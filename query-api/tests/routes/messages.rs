@@ -39,15 +39,15 @@ async fn lists_messages_as_last_edited_and_without_deleted_ones() {
         }],
     });
     assert_eq!(reply.body, body);
-    assert!(!reply.headers.contains_key("link"));
+    assert!(!reply.headers.contains_key("link"), "the only page has links: {:?}", reply.headers);
 }
 
 #[tokio::test]
-async fn the_default_page_is_the_newest_and_links_lead_to_all_others() {
+async fn the_default_page_is_the_newest_and_links_lead_to_all_other_pages() {
     let fixture = fixture_with_messages(120).await;
     let newest = fixture.get(&path("/chats/1/messages")).await;
     assert_eq!(numbers(&newest), (71..=120).collect::<Vec<_>>());
-    assert!(newest.link("next").is_none());
+    assert_eq!(newest.link("next"), None);
 
     let mut page = fixture.get(&path("/chats/1/messages?limit=50")).await;
     let mut backwards = numbers(&page);
@@ -90,9 +90,10 @@ async fn cursors_lead_to_the_pages_of_the_links() {
     assert_eq!(numbers(&fixture.get(&path("/chats/1/messages?cursor=n3")).await), [4, 5]);
     let page = fixture.get(&path("/chats/1/messages?limit=2")).await;
     let other_list = format!("/chats/2/messages?cursor={}", page.header("prev-cursor"));
-    let elsewhere = fixture.get(&path(&other_list)).await;
-    assert_eq!(elsewhere.problem(), (400, "malformed_query"));
-    assert!(elsewhere.body["detail"].as_str().unwrap().starts_with("`cursor` belongs to another list"));
+    let refused = fixture.get(&path(&other_list)).await;
+    assert_eq!(refused.problem(), (400, "malformed_query"));
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("`cursor` belongs to another list"), "{detail}");
     for wrong in ["", "n", "n0", "a1", "n1-2", "%C3%A91"] {
         let reply = fixture.get(&path(&format!("/chats/1/messages?cursor={wrong}"))).await;
         assert_eq!(reply.problem(), (400, "malformed_query"), "{wrong}");
@@ -103,9 +104,13 @@ async fn cursors_lead_to_the_pages_of_the_links() {
 async fn a_page_around_a_message_links_in_both_directions() {
     let fixture = fixture_with_messages(20).await;
     let reply = fixture.get(&path("/chats/1/messages?around=10&limit=4")).await;
-    assert!(numbers(&reply).contains(&10));
+    assert!(numbers(&reply).contains(&10), "message 10 is not on its page: {:?}", numbers(&reply));
     assert_eq!(numbers(&reply).len(), 4);
-    assert!(reply.link("prev").is_some() && reply.link("next").is_some());
+    assert!(
+        reply.link("prev").is_some() && reply.link("next").is_some(),
+        "a link is missing: {:?}",
+        reply.headers
+    );
 }
 
 #[tokio::test]
@@ -113,7 +118,7 @@ async fn an_empty_page_links_back() {
     let fixture = fixture_with_messages(3).await;
     let beyond = fixture.get(&path("/chats/1/messages?after=7")).await;
     assert_eq!(numbers(&beyond), [0; 0]);
-    assert!(beyond.link("next").is_none());
+    assert_eq!(beyond.link("next"), None);
     assert_eq!(numbers(&fixture.get(&beyond.link("prev").unwrap()).await), [1, 2, 3]);
     let before = fixture.get(&path("/chats/1/messages?before=1")).await;
     assert_eq!(numbers(&before), [0; 0]);

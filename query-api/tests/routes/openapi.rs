@@ -17,7 +17,7 @@ async fn every_operation_describes_its_responses_and_problems() {
             }
             operations.push(format!("{} {path}", method.to_uppercase()));
             let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.contains_key("200"), "{path}");
+            assert!(responses.contains_key("200"), "{method} {path} has no response 200");
             for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
                 let reference = response["$ref"].as_str().unwrap_or_else(|| panic!("{path} {status}"));
                 let response = document.pointer(reference.trim_start_matches('#')).unwrap();
@@ -25,7 +25,10 @@ async fn every_operation_describes_its_responses_and_problems() {
                 assert_eq!(schema, "#/components/schemas/Problem", "{path} {status}");
             }
             let parameters = operation["parameters"].as_array().unwrap();
-            assert!(parameters.iter().any(|parameter| parameter["name"] == "Consistency-Token"), "{path}");
+            assert!(
+                parameters.iter().any(|parameter| parameter["name"] == "Consistency-Token"),
+                "{method} {path} does not take a token"
+            );
             for (status, response) in responses.iter().filter(|(status, _)| status.as_str() < "400") {
                 let headers = &response["headers"];
                 assert_eq!(
@@ -72,9 +75,9 @@ async fn every_reference_in_the_document_resolves() {
     let document = fixture.get("/openapi.json").await.body;
     let mut found = Vec::new();
     references(&document, &mut found);
-    assert!(!found.is_empty());
+    assert!(!found.is_empty(), "the document has no references");
     for target in found {
-        assert!(document.pointer(target.strip_prefix('#').unwrap()).is_some(), "{target}");
+        assert!(document.pointer(target.strip_prefix('#').unwrap()).is_some(), "nothing at {target}");
     }
 }
 

@@ -39,7 +39,7 @@ async fn post_and_get_return_the_same_hits() {
         "total_relation": "eq",
     });
     let posted = fixture.post(&chat_search_path(), &json!({ "query": "fox" })).await;
-    assert!(posted.body["next"].as_str().unwrap().starts_with("s7-ff-"));
+    assert!(posted.body["next"].as_str().unwrap().starts_with("s7-ff-"), "{}", posted.body);
     body["next"] = posted.body["next"].clone();
     assert_eq!((posted.status.as_u16(), &posted.body), (200, &body));
     assert_eq!(fixture.get(&format!("{}?query=fox", chat_search_path())).await.body, body);
@@ -106,7 +106,8 @@ async fn a_cursor_leads_through_its_own_search_only() {
         assert_eq!(reply.status.as_u16(), status, "{path} {body}");
         if status != 200 {
             assert_eq!(reply.problem(), (422, "body_invalid"));
-            assert!(reply.body["detail"].as_str().unwrap().starts_with("`cursor` belongs to another list"));
+            let detail = reply.body["detail"].as_str().unwrap();
+            assert!(detail.starts_with("`cursor` belongs to another list"), "{detail}");
         }
     }
     let by_url = async |query: &str| {
@@ -171,7 +172,7 @@ async fn rejects_invalid_searches() {
         let reply = fixture.get(&format!("{}?{query}", chat_search_path())).await;
         assert_eq!(reply.problem(), problem, "{query}");
     }
-    assert!(fixture.index.requests.lock().unwrap().is_empty());
+    assert!(fixture.index.requests.lock().unwrap().is_empty(), "an invalid search reached the index");
 }
 
 #[tokio::test]
