@@ -96,10 +96,10 @@ async fn computes_the_state_after_each_event() {
             counts
                 .push(chat.field("message_count").map(|_| field(&chat, "message_count").0.as_u64().unwrap()));
         }
-        let (first, then) = (json!("second"), json!("second, edited"));
-        let last = json!("second, edited again");
-        let expected = [None, None, None, Some(first)].into_iter();
-        let expected = expected.chain(vec![Some(then); 4]).chain([Some(last)]);
+        let (created_body, edited_body) = (json!("second"), json!("second, edited"));
+        let last_body = json!("second, edited again");
+        let expected = [None, None, None, Some(created_body)].into_iter();
+        let expected = expected.chain(vec![Some(edited_body); 4]).chain([Some(last_body)]);
         assert_eq!(bodies, expected.collect::<Vec<_>>());
         assert_eq!(
             existences,

@@ -49,7 +49,7 @@ struct Log {
     last_numbers: BTreeMap<(usize, u64), u64>,
     /// The present states of the messages that were not deleted.
     current: HashMap<MessageKey, Document>,
-    /// The keys of `current`, in an order from which a random number picks one.
+    /// The keys of `current` as a list, from which a random index picks one.
     keys: Vec<MessageKey>,
 }
 

@@ -32,15 +32,16 @@ fn insert_without_index(path: &Path, index: &str) {
         .unwrap();
     assert_eq!(file.execute(delete_index, [index]).unwrap(), 1);
     file.execute_batch("PRAGMA schema_version = 1000").unwrap();
-    let other = Connection::open(path).unwrap();
-    other
+    // A new connection reads the schema without the index.
+    let without_index = Connection::open(path).unwrap();
+    without_index
         .execute(
             "INSERT INTO events SELECT 21, stream, 9, randomblob(16), event_type, schema_version, recorded_at, data, metadata
              FROM events WHERE position = 20",
             [],
         )
         .unwrap();
-    drop(other);
+    drop(without_index);
     file.execute("INSERT INTO sqlite_schema SELECT * FROM kept WHERE name = ?1", [index]).unwrap();
     file.execute_batch("PRAGMA schema_version = 1001").unwrap();
 }
