@@ -184,8 +184,8 @@ fn fuzzy_forgives_one_typo_from_four_letters_and_two_from_eight() {
 
 #[test]
 fn a_typo_is_forgiven_in_a_word_and_not_in_the_tag_of_its_term() {
-    // The term of the whole word `game` is `wgame`. Without its tag `w`, it would be the term of the n-gram `ame`, which
-    // `american` and `camera` contain.
+    // The term of the whole word `game` is `wgame`. Without its tag `w`, it would be the term of the n-gram `ame`, and
+    // find `american` and `camera`.
     let fixture = Fixture::with_texts(&["american camera", "gam", "fame", "same", "ame"]);
     let mut found = fixture.find_fuzzy("game");
     found.sort_unstable();
