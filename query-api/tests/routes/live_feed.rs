@@ -209,9 +209,10 @@ async fn a_feed_catches_up_from_the_log_and_goes_on_live() {
 }
 
 #[tokio::test]
-async fn a_feed_of_an_app_with_very_many_chats_has_its_events() {
+async fn a_feed_of_an_app_with_very_many_chats_has_all_events_of_the_app() {
     let fixture =
         Fixture::with_live_feed_options(|options| LiveFeedOptions { buffer_bytes: 1_000, ..options });
+    // The feed takes the number of the newest chat for the number of chats.
     fixture.append(app(), vec![app_created("first_app"), chat_created(20_000)]).await;
     fixture.append(StreamId::App(other_token()), vec![app_created("other"), chat_created(1)]).await;
     let mut expected = Vec::new();
@@ -438,7 +439,7 @@ async fn feeds_end_when_the_process_stops() {
     let url = path("/events");
     let poll = fixture.get_with(&url, &[("accept", "application/json"), ("prefer", "wait=30")]);
     let mut poll = Box::pin(poll);
-    assert!(futures::poll!(&mut poll).is_pending());
+    assert!(futures::poll!(&mut poll).is_pending(), "the poll did not wait for an event");
     fixture.stop.send_replace(true);
     let mut delays = Vec::new();
     for feed in &mut feeds {
