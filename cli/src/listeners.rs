@@ -113,7 +113,7 @@ impl Listeners {
             .map(|listener| AdminServer::spawn(listener, system.clone(), http, &options))
             .transpose()
             .map_err(|error| Failure::because("the listener for operators could not be started", &error))?;
-        let router = ServedRouter::starting(build_starting_router(api_documents(), system_of_public, http));
+        let router = ServedRouter::starting(build_starting_router(api_documents, system_of_public, http));
         let (stop, stopped) = oneshot::channel();
         let serving = serve(public, router.clone(), Arc::clone(&http.limits), options, async {
             let _ = stopped.await;
@@ -176,7 +176,7 @@ impl AdminServer {
         let http = HttpOptions { limits: Arc::clone(&limits), ..http.clone() };
         let options =
             ServerOptions { connections: ConnectionLimits::new(ADMIN_CONNECTIONS), ..options.clone() };
-        let router = ServedRouter::starting(build_starting_router(api_documents(), system, &http));
+        let router = ServedRouter::starting(build_starting_router(api_documents, system, &http));
         let (stop, stopped) = oneshot::channel();
         let task = runtime.spawn(serve(listener, router.clone(), Arc::clone(&limits), options, async {
             let _ = stopped.await;

@@ -24,7 +24,7 @@ use crate::query_parameters::QueryParameters;
 use crate::rate_limit::{RateLimiter, enforce_rate_limit};
 use crate::request_middleware::RequestMiddlewareLayer;
 use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed, route_not_found};
-use crate::system_routes::{self, SystemServices};
+use crate::system_routes::{self, OpenApiJson, SystemServices};
 
 /// The routes of an API, to be mounted under [`API_PREFIX`] or [`ADMIN_PREFIX`].
 pub struct ApiRoutes {
@@ -115,15 +115,19 @@ pub fn build_separate_routers(
 }
 
 /// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents`
-/// describe the whole API.
+/// returns those of the whole API. Hardly any process is asked for them while it starts, so they are made on request.
 pub fn build_starting_router(
-    documents: ApiDocuments,
+    documents: impl FnOnce() -> ApiDocuments + Send + 'static,
     system: SystemServices,
     options: &HttpOptions,
 ) -> Router {
     let starting = "the server is starting and has not opened its engines yet; nothing was changed";
-    let (_, document) = nest_routes(merge_documents(documents.apps), merge_documents(documents.operators));
-    let routes = system_routes::routes(system, &document)
+    let document = OpenApiJson::on_first_request(move || {
+        let ApiDocuments { apps, operators } = documents();
+        let (_, document) = nest_routes(merge_documents(apps), merge_documents(operators));
+        document
+    });
+    let routes = system_routes::routes(system, document)
         .fallback(async move || Problem::new(ErrorCode::EventStoreUnavailable, starting))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
     add_outer_layers(routes, options, QueryParameters::default())
@@ -165,7 +169,7 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let known_routes = path_methods.clone();
     let routes = routes
         .merge(console)
-        .merge(system_routes::routes(system, &document))
+        .merge(system_routes::routes(system, OpenApiJson::new(&document)))
         .fallback(async move |request: Request| route_not_found(&known_routes, &request))
         .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
     // In a process that serves all APIs, the router itself has the methods of every path.

@@ -1,6 +1,6 @@
 //! System routes, which every process serves: health, metrics, documentation.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use axum::extract::{Path, State};
@@ -132,12 +132,32 @@ struct SystemApiDoc;
 
 /// The text of the OpenAPI document.
 #[derive(Clone)]
-struct OpenApiJson(Bytes);
+pub(crate) struct OpenApiJson(Arc<LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>>);
+
+impl OpenApiJson {
+    /// Serializes `document` now.
+    pub(crate) fn new(document: &utoipa::openapi::OpenApi) -> Self {
+        let text = serialize(document);
+        Self(Arc::new(LazyLock::new(Box::new(move || text))))
+    }
+
+    /// Makes and serializes the document at the first request for it.
+    pub(crate) fn on_first_request(
+        make_document: impl FnOnce() -> utoipa::openapi::OpenApi + Send + 'static,
+    ) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(|| serialize(&make_document())))))
+    }
+}
+
+fn serialize(document: &utoipa::openapi::OpenApi) -> Bytes {
+    // A document of strings, numbers and lists always serializes, so the default is never used.
+    let text = document.to_json().unwrap_or_default();
+    // Without the spare capacity, which may be as large as the text.
+    Bytes::from(text.into_boxed_str().into_boxed_bytes())
+}
 
 /// Creates the system routes. They serve `document`, which describes all routes.
-pub(crate) fn routes(services: SystemServices, document: &utoipa::openapi::OpenApi) -> Router {
-    // A document of strings, numbers and lists always serializes, so the default is never used.
-    let document = OpenApiJson(Bytes::from(document.to_json().unwrap_or_default()));
+pub(crate) fn routes(services: SystemServices, document: OpenApiJson) -> Router {
     Router::new()
         .route("/", get(root))
         .route("/openapi.json", get(openapi_json))
@@ -237,7 +257,7 @@ async fn prometheus(State(metrics): State<Metrics>) -> Response {
 ))]
 async fn openapi_json(State(OpenApiJson(document)): State<OpenApiJson>) -> Response {
     let content_type = HeaderValue::from_static("application/json");
-    ([(CONTENT_TYPE, content_type), CACHED, NOSNIFF], document).into_response()
+    ([(CONTENT_TYPE, content_type), CACHED, NOSNIFF], Bytes::clone(&document)).into_response()
 }
 
 /// The API reference as a page

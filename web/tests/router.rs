@@ -223,7 +223,7 @@ async fn only_system_routes_are_served_while_the_process_starts() {
         utoipa::openapi::path::Operation::new(),
     );
     let documents = ApiDocuments { apps: vec![documented], operators: Vec::new() };
-    let app = build_starting_router(documents, system, &HttpOptions::default());
+    let app = build_starting_router(|| documents, system, &HttpOptions::default());
     for path in
         ["/docs", "/docs/errors", "/docs/errors/overloaded", "/docs/assets/pages.css", "/livez", "/metrics"]
     {
