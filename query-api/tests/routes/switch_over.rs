@@ -1,5 +1,5 @@
 //! Monotonic reads across a switch-over. The minimum position is the newest position of any response so far: until the
-//! switch-over has ended, no response of the new generation may be older.
+//! switch-over has ended, no response of the new generation may have an older one.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ async fn a_response_from_the_previous_generation_raises_the_minimum_position() {
     });
     assert_eq!(begun_after.header("consistency-token"), token_at(11));
     assert_eq!(begun_before.header("consistency-token"), token_at(12));
-    // A response had position 12, so the new index is polled until it has reached it.
+    // The response of the previous index had position 12, so the query waits until the new index has reached that.
     let (reply, ()) = tokio::join!(fixture.get_with(&path, &WITHOUT_WAIT), async {
         tokio::task::yield_now().await;
         set_position(&next, 12);
@@ -84,7 +84,7 @@ async fn the_minimum_position_ends_with_the_switch_over() {
     set_position(&next, 10);
     fixture.switch_over(&next, Position::new(10));
     assert_eq!(fixture.get(&path).await.header("consistency-token"), token_at(10));
-    // The index was lost and is being rebuilt: later responses may be older.
+    // The switch-over has ended. While a lost index is rebuilt, responses may be older than those before the loss.
     set_position(&next, 3);
     assert_eq!(fixture.get(&path).await.header("consistency-token"), token_at(3));
 }
