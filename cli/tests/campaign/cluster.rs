@@ -201,7 +201,7 @@ impl Cluster {
             _ => None,
         };
         if let Some(server) = &nodes {
-            server.empty();
+            server.start_with_empty_log();
         }
         let log = match log {
             Log::SqliteFile => {

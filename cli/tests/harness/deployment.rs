@@ -69,7 +69,7 @@ impl Deployment {
             None => (database.clone(), None),
             Some(server) => {
                 let turn = TURNS.lock().await;
-                server.empty();
+                server.start_with_empty_log();
                 (server.url().to_owned(), Some(turn))
             }
         };

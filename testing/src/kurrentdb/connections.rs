@@ -1,5 +1,5 @@
-//! Connections that can be cut: a task copies between each socket and a pipe, and the socket is closed when the task
-//! ends.
+//! Connections that can be cut. Each has a task that copies between its socket and a pipe. When the task ends, the
+//! socket is closed.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,7 +32,7 @@ struct OpenConnections {
 }
 
 impl Connections {
-    /// Connects a socket to a pipe, and returns the server's end of it.
+    /// Connects a socket to a pipe, and returns the server's end of the pipe.
     pub(super) fn connect(&self, mut socket: TcpStream) -> io::Result<PipedConnection> {
         let (mut near, far) = duplex(PIPE_BYTES);
         socket.set_nodelay(true)?;
@@ -40,7 +40,7 @@ impl Connections {
             // A client may disconnect at any time.
             let _ = copy_bidirectional(&mut socket, &mut near).await;
         });
-        let mut open = self.open();
+        let mut open = self.lock_open();
         open.tasks.retain(|_, task| !task.is_finished());
         open.last_id += 1;
         let id = ConnectionId(open.last_id);
@@ -49,18 +49,18 @@ impl Connections {
     }
 
     pub(super) fn cut(&self, id: ConnectionId) {
-        if let Some(task) = self.open().tasks.remove(&id) {
+        if let Some(task) = self.lock_open().tasks.remove(&id) {
             task.abort();
         }
     }
 
     pub(super) fn cut_all(&self) {
-        for (_, task) in self.open().tasks.drain() {
+        for (_, task) in self.lock_open().tasks.drain() {
             task.abort();
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+    fn lock_open(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

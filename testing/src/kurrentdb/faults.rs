@@ -10,7 +10,7 @@ pub enum Fault {
     CutBefore,
     /// The events are stored, and the connection is cut before the response.
     CutAfter,
-    /// An event of another writer is stored at the end of the stream instead, and the connection is cut.
+    /// Instead of the events, an event of another writer is stored in the stream, and the connection is cut.
     Overtaken,
     /// Nothing is stored, and there is no response.
     SilentBefore,
@@ -20,7 +20,7 @@ pub enum Fault {
     Slow(Duration),
     /// The node answers that it is not the leader, and names the leader.
     NotLeader,
-    /// The node is not ready.
+    /// The node answers that it is not ready.
     NotReady,
     /// The events are stored, and the response says that the deadline was exceeded.
     DeadlineAfter,
@@ -92,7 +92,8 @@ impl ScheduledFaults {
             (plan.timed_out.saturating_mul(2), Fault::TimeoutAfter),
             (plan.slow, Fault::Slow(SLOW)),
         ];
-        // Each fault uses one random number for each append, so that one rate does not affect the others.
+        // Each append draws a random number for every fault, so that one rate does not change the numbers of the other
+        // faults.
         let drawn = chances.map(|(one_in, fault)| self.happens(one_in).then_some(fault));
         let ends_subscriptions = self.happens(plan.ended_subscriptions);
         AppendFaults { fault: drawn.into_iter().flatten().next(), ends_subscriptions }
@@ -127,6 +128,6 @@ mod tests {
         assert_eq!(faults_of_seed(7), faults_of_seed(7));
         assert_ne!(faults_of_seed(7), faults_of_seed(8));
         let lost = faults_of_seed(7).iter().filter(|faults| faults.fault == Some(Fault::CutAfter)).count();
-        assert!((50..150).contains(&lost), "{lost} of 1,000");
+        assert!((50..150).contains(&lost), "{lost} of 1,000 answers were lost, at a rate of one in 10");
     }
 }

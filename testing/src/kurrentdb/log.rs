@@ -72,7 +72,7 @@ pub(super) enum AppendOutcome {
         revision: u64,
         position: u64,
     },
-    /// The stream has another last revision.
+    /// The stream's last revision is not the expected one.
     WrongExpectedRevision,
     /// The stream was deleted permanently.
     Deleted,
@@ -206,7 +206,7 @@ impl Log {
         self.length.send_replace(state.records.len());
     }
 
-    /// Removes the events that streams no longer have, except the last one of each stream.
+    /// Removes the events of deleted streams and those that limits hide, except the last event of each stream.
     pub(super) fn scavenge(&self) {
         let (kept, end): (Vec<u64>, u64) = {
             let state = self.lock_state();
@@ -220,7 +220,7 @@ impl Log {
         self.length.send_replace(self.len());
     }
 
-    /// Whether the stream was deleted permanently. The metadata of such a stream is gone too.
+    /// Whether the stream was deleted permanently, or is the metadata stream of one that was.
     pub(super) fn is_deleted(&self, stream: &Bytes) -> bool {
         let state = self.lock_state();
         state.tombstones.contains(stream)
@@ -283,7 +283,7 @@ impl LogState {
         parsed.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The records that the limits of the stream leave.
+    /// Those of the records that the limits of the stream do not hide.
     fn visible(&self, stream: &Bytes, mut records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
         let limits = self.limits(stream);
         if let Some(before) = limits.truncate_before {

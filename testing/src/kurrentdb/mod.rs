@@ -64,7 +64,7 @@ impl FakeKurrentDb {
         Self::start_leader(port, None)
     }
 
-    /// Starts a node with an empty log that is reached over TLS.
+    /// Starts a node that is reached over TLS, with an empty log.
     pub fn start_with_tls(certificate: &ServerCertificate) -> io::Result<Self> {
         Self::start_leader(0, Some(certificate))
     }
@@ -175,7 +175,7 @@ impl FakeKurrentDb {
         self.node.is_up.store(false, Ordering::SeqCst);
         if let Some(accepting) = lock(&self.accept_task).take() {
             accepting.abort();
-            // The port is free only when the task has ended, which runs on another thread.
+            // The port is free only when the task has ended. `abort` does not wait for that.
             while !accepting.is_finished() {
                 std::thread::yield_now();
             }
@@ -251,7 +251,7 @@ impl FakeKurrentDb {
         });
     }
 
-    /// Inserts a copy of the event at a position before it, with another id.
+    /// Copies the event at `position`, gives the copy another id, and inserts it at the position before.
     pub fn insert_copy_before(&self, position: u64) {
         self.node.cluster.log.alter(|records| {
             let Some(index) = records.iter().position(|record| record.position == position) else { return };
@@ -272,8 +272,8 @@ impl FakeKurrentDb {
         self.set_stream_metadata(stream, &format!(r#"{{"$tb":{}}}"#, i64::MAX));
     }
 
-    /// Sets the metadata of a stream: JSON that may limit its events with `$maxCount`, `$maxAge` (in seconds) and
-    /// `$tb`.
+    /// Sets the metadata of a stream: JSON that may limit its events with `$maxCount`, `$maxAge` (in seconds) and `$tb`
+    /// (the first revision that remains).
     pub fn set_stream_metadata(&self, stream: &str, metadata: &str) {
         self.node.cluster.log.set_metadata(stream, metadata);
     }
@@ -298,7 +298,7 @@ impl Drop for FakeKurrentDb {
     fn drop(&mut self) {
         self.go_down();
         if let Some(runtime) = self.runtime.take() {
-            // Blocking is not allowed in the runtime of a test, and no task has to finish.
+            // Dropping the runtime would block, which is not allowed in the runtime of a test. No task has to finish.
             runtime.shutdown_background();
         }
     }

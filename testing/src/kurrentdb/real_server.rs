@@ -39,7 +39,7 @@ impl RealKurrentDb {
     /// # Panics
     ///
     /// Panics if there is no command for that, or if it fails. So do the methods below.
-    pub fn empty(&self) {
+    pub fn start_with_empty_log(&self) {
         Self::run(&["empty"]);
     }
 

@@ -52,11 +52,11 @@ impl Service {
         Self { node: Arc::clone(node) }
     }
 
-    /// Refuses requests without the required authorization, and requests for the leader on a follower.
+    /// Refuses requests without the required authorization, and, on a follower, requests that require the leader.
     fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
         self.check_user(metadata)?;
         if requires_leader(metadata) && !self.node.is_leader() {
-            return Err(self.not_leader());
+            return Err(self.not_leader_status());
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Service {
         Ok(())
     }
 
-    fn not_leader(&self) -> Status {
+    fn not_leader_status(&self) -> Status {
         let mut status = Status::not_found("Leader info available");
         set_metadata(&mut status, "exception", "not-leader");
         set_metadata(&mut status, "leader-endpoint-host", "127.0.0.1");
@@ -142,7 +142,7 @@ impl Service {
                 store(Deduplication::Enabled)
             }
             // Real servers end the whole call.
-            Some(Fault::NotLeader) => Err(self.not_leader()),
+            Some(Fault::NotLeader) => Err(self.not_leader_status()),
             Some(Fault::NotReady) => Ok(Some(append_error(Code::Ok, "Server Is Not Ready"))),
             Some(Fault::NoDeduplication) => store(Deduplication::Disabled),
             Some(Fault::DeadlineAfter) => {
@@ -234,7 +234,7 @@ impl Streams for Service {
                 // An append does not wait for the one before it.
                 tokio::spawn(async move {
                     let answer = if requires_leader && !service.node.is_leader() {
-                        Err(service.not_leader())
+                        Err(service.not_leader_status())
                     } else {
                         service.answer(append, faults, connection).await
                     };

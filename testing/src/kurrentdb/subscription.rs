@@ -28,7 +28,7 @@ const DEFAULT_CHECKPOINT_WINDOW: u32 = 32;
 pub(super) struct StreamFilter {
     prefixes: Option<Vec<String>>,
     /// A checkpoint is due whenever the number of examined events is a multiple of this. It is left out if the event
-    /// examined last is delivered, because that event has the position. With 0 there are no checkpoints.
+    /// examined last is delivered, because that event carries the position. With 0 there are no checkpoints.
     checkpoint_interval: u64,
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn run(
         Some(AllOption::Start(_)) | None => 0,
     };
     let mut growth = log.watch_length();
-    let mut end = node.end_subscriptions_signal.subscribe();
+    let mut end_signal = node.end_subscriptions_signal.subscribe();
     let mut task = SubscriptionTask { node: Arc::clone(&node), filter, sender: sender.clone(), examined: 0 };
     let mut live = false;
     let confirmation = SubscriptionConfirmation { subscription_id: Uuid::new_v4().to_string() };
@@ -92,7 +92,7 @@ pub(super) async fn run(
             next = last.position + 1;
             tokio::select! {
                 sent = task.send_records(&records) => if sent.is_err() { return },
-                _ = end.changed() => return send_dropped(&sender).await,
+                _ = end_signal.changed() => return send_dropped(&sender).await,
             }
             continue;
         }
@@ -115,7 +115,7 @@ pub(super) async fn run(
         }
         tokio::select! {
             _ = growth.changed() => {}
-            _ = end.changed() => return send_dropped(&sender).await,
+            _ = end_signal.changed() => return send_dropped(&sender).await,
             () = sender.closed() => return,
         }
     }
