@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 pub enum Network {
     /// Connections work.
     Open,
-    /// Connections are closed, and new ones are closed at once.
+    /// Open connections are closed. New ones are accepted and closed at once.
     Refusing,
-    /// Connections of clients stay open and nothing arrives on them. They are closed when the network changes again.
-    /// The server's ends are closed at once.
+    /// Clients can connect, their connections stay open, and nothing arrives on them. These connections are closed when
+    /// the network changes again. The proxy's connections to the server are closed at once.
     Silent,
 }
 
@@ -25,7 +25,7 @@ pub enum Network {
 pub struct CuttingProxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
-    listener: JoinHandle<()>,
+    accept_task: JoinHandle<()>,
 }
 
 impl CuttingProxy {
@@ -34,12 +34,12 @@ impl CuttingProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (network, state) = watch::channel(Network::Open);
-        let listener = tokio::spawn(async move {
+        let accept_task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(forward(client, server_port, state.clone()));
             }
         });
-        Ok(Self { address, network, listener })
+        Ok(Self { address, network, accept_task })
     }
 
     /// The port of 127.0.0.1 for clients.
@@ -55,7 +55,7 @@ impl CuttingProxy {
 
 impl Drop for CuttingProxy {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.accept_task.abort();
         // Connections end when the sender of the state is dropped.
     }
 }
@@ -132,8 +132,8 @@ mod tests {
         proxy.set(Network::Silent);
         // Longer than an echo takes, and short enough to wait for.
         let answer = timeout(Duration::from_millis(100), echo(&mut stream)).await;
-        assert!(answer.is_err(), "{answer:?}");
+        assert!(answer.is_err(), "an answer arrived: {answer:?}");
         proxy.set(Network::Open);
-        assert!(echo(&mut stream).await.is_err(), "the connection is closed when the network changes");
+        assert!(echo(&mut stream).await.is_err(), "the connection is still open after the network changed");
     }
 }

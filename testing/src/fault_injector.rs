@@ -60,7 +60,7 @@ impl FaultInjector {
         ]
     }
 
-    /// Starts or ends a fault. A running process meets it at its next write, sync or read.
+    /// Starts or ends a fault. A running process notices the change at its next write, sync or read.
     pub fn set(&self, fault: InjectedFault, is_active: bool) -> io::Result<()> {
         let offset = match fault {
             InjectedFault::DiskFull => 0,
@@ -70,7 +70,7 @@ impl FaultInjector {
         self.settings.write_all_at(&u32::from(is_active).to_ne_bytes(), offset)
     }
 
-    /// Sets the offset of the wall clock from the true time. The monotonic clock is not affected.
+    /// Sets the wall clock ahead of the true time, or behind it, by whole seconds. The monotonic clock is not affected.
     pub fn set_clock_offset(&self, difference: Duration, is_behind: bool) -> io::Result<()> {
         let seconds = i64::try_from(difference.as_secs()).map_err(io::Error::other)?;
         let seconds = if is_behind { -seconds } else { seconds };
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_clock_is_moved() {
+    fn the_wall_clock_is_behind_by_the_offset() {
         let injector = FaultInjector::new().expect("a library");
         let now = || -> i64 {
             let output = run(&injector, "date +%s");
@@ -136,6 +136,9 @@ mod tests {
         let before = now();
         injector.set_clock_offset(Duration::from_hours(1), true).expect("a setting");
         let behind = now();
-        assert!((before - 3_600..before - 3_000).contains(&behind), "{before} {behind}");
+        assert!(
+            (before - 3_600..before - 3_000).contains(&behind),
+            "the clock went from {before} to {behind}"
+        );
     }
 }

@@ -30,11 +30,11 @@ const IP: Program = Program {
 
 /// The name of the test itself on the network.
 pub const TEST: &str = "test";
-/// The last byte of the test's address. Those of the hosts follow.
+/// The last byte of the test's address. The hosts get the values after it.
 const TEST_ADDRESS: u8 = 1;
 /// The last byte of the address that moves from host to host.
 const FLOATING_ADDRESS: u8 = 200;
-/// The largest packet. Large packets cost this process less.
+/// The size of the largest packet, in bytes. Few large packets cost this process less than many small ones.
 const MTU: u16 = 32_000;
 /// The most packets that all slow links hold together. Further packets are lost, as on a real link.
 const QUEUE_LENGTH: usize = 2_000;
@@ -71,8 +71,8 @@ impl Host {
         self.address
     }
 
-    /// A command that runs a program on this host, as this user and group if they are other than the test's. The
-    /// process id is that of the program.
+    /// A command that runs a program on this host, with these ids of user and group, or as the test's user if there are
+    /// none. The process that it starts becomes the program, with the same process id.
     pub fn command(&self, program: impl AsRef<OsStr>, user: Option<(u32, u32)>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace));
@@ -84,7 +84,7 @@ impl Host {
     }
 
     /// The name of its device.
-    fn device(&self) -> String {
+    fn device_name(&self) -> String {
         format!("chat{}-{}", process::id(), self.address.octets()[3])
     }
 
@@ -112,12 +112,13 @@ impl HostNetwork {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = format!("{NAMESPACE_PREFIX}{}-probe", process::id());
         let created = ip(&["netns", "add", &namespace]).and_then(|_| {
-            let name = test_device(process::id());
-            let _device = device(&name)?;
-            // By name: a process that another thread is starting may have a copy of the descriptor for a moment.
+            let name = test_device_name(process::id());
+            let _device = create_device(&name)?;
+            // Dropping the device may not remove it: a process that another thread is starting may have a copy of its
+            // descriptor for a moment.
             ip(&["link", "delete", &name])
         });
-        // It does not exist if it could not be created.
+        // Fails if the namespace could not be created.
         let _ = ip(&["netns", "delete", &namespace]);
         created.err().map(|error| format!("network namespaces can't be used: {error}"))
     }
@@ -127,19 +128,19 @@ impl HostNetwork {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         remove_old_namespaces()?;
         let id = process::id();
-        // The addresses contain the last two bytes of the process id, to keep the networks of test processes apart.
+        // The addresses contain the last 15 bits of the process id, to keep the networks of test processes apart.
         let [.., second, third] = id.to_be_bytes();
         let address = |last: u8| Ipv4Addr::new(10, 128 | second, third, last);
-        let own_device = test_device(id);
-        let mut devices = vec![device(&own_device)?];
+        let own_device = test_device_name(id);
+        let mut devices = vec![create_device(&own_device)?];
         ip(&["address", "add", &format!("{}/24", address(TEST_ADDRESS)), "dev", &own_device])?;
         ip(&["link", "set", &own_device, "up"])?;
         let mut hosts = Vec::new();
         for (name, last) in names.iter().zip(TEST_ADDRESS + 1..FLOATING_ADDRESS) {
             let host =
                 Host { name, namespace: format!("{NAMESPACE_PREFIX}{id}-{name}"), address: address(last) };
-            let host_device = host.device();
-            devices.push(device(&host_device)?);
+            let host_device = host.device_name();
+            devices.push(create_device(&host_device)?);
             ip(&["netns", "add", &host.namespace])?;
             ip(&["link", "set", &host_device, "netns", &host.namespace])?;
             host.ip(&["address", "add", &format!("{}/24", host.address), "dev", &host_device])?;
@@ -166,13 +167,13 @@ impl HostNetwork {
         self.router.set(self.index(from), self.index(to), link);
     }
 
-    /// Sets the links between two hosts.
+    /// Sets the links between two hosts, in both directions.
     pub fn set_both(&self, one: &str, other: &str, link: Link) {
         self.set(one, other, link);
         self.set(other, one, link);
     }
 
-    /// Sets the links between a host and all others, and the test.
+    /// Sets the links between a host and all that it can reach: the other hosts and the test. In both directions.
     pub fn set_all(&self, host: &str, link: Link) {
         let host = self.index(host);
         for other in 0..self.router.devices.len() {
@@ -190,10 +191,10 @@ impl HostNetwork {
     pub fn move_floating_address(&self, to: &Host) -> io::Result<()> {
         let address = format!("{}/32", self.floating);
         for host in &self.hosts {
-            // At most one of them has it.
-            let _ = host.ip(&["address", "delete", &address, "dev", &host.device()]);
+            // Fails on each host that does not have the address.
+            let _ = host.ip(&["address", "delete", &address, "dev", &host.device_name()]);
         }
-        to.ip(&["address", "add", &address, "dev", &to.device()])?;
+        to.ip(&["address", "add", &address, "dev", &to.device_name()])?;
         self.router.floating_owner.store(self.index(to.name), Ordering::Relaxed);
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Drop for HostNetwork {
         for host in &self.hosts {
             let _ = ip(&["netns", "delete", &host.namespace]);
         }
-        let _ = ip(&["link", "delete", &test_device(process::id())]);
+        let _ = ip(&["link", "delete", &test_device_name(process::id())]);
     }
 }
 
@@ -301,15 +302,15 @@ impl Router {
 }
 
 /// Creates a network device, which exists until it is dropped.
-fn device(name: &str) -> io::Result<SyncDevice> {
+fn create_device(name: &str) -> io::Result<SyncDevice> {
     DeviceBuilder::new().name(name).layer(Layer::L3).mtu(MTU).build_sync()
 }
 
-fn test_device(process: u32) -> String {
+fn test_device_name(process: u32) -> String {
     format!("chat{process}-{TEST_ADDRESS}")
 }
 
-/// Removes the namespaces that ended test processes have left behind.
+/// Removes the namespaces of test processes that have ended.
 fn remove_old_namespaces() -> io::Result<()> {
     let listed = ip(&["netns", "list"])?;
     for line in String::from_utf8_lossy(&listed.stdout).lines() {
@@ -341,7 +342,7 @@ mod tests {
 
     use super::*;
 
-    /// A server on a host that sends the host's name to each connection.
+    /// A server on a host. It sends the host's name to each client.
     struct HostnameServer {
         child: Child,
         address: SocketAddr,
@@ -383,8 +384,8 @@ mod tests {
 
     fn assert_unreachable(address: SocketAddr) {
         // Longer than a connection takes, and short enough to wait for.
-        let refused = TcpStream::connect_timeout(&address, Duration::from_millis(500)).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        let error = TcpStream::connect_timeout(&address, Duration::from_millis(500)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
@@ -400,7 +401,7 @@ mod tests {
 
         network.set("one", TEST, Link::Dead);
         assert_unreachable(one.address);
-        assert_eq!(read_name(two.address).unwrap(), "two", "the other host is reachable");
+        assert_eq!(read_name(two.address).unwrap(), "two", "not the answer of the other host");
         network.set("one", TEST, Link::Slow(Duration::from_millis(20)));
         assert_eq!(read_name(one.address).unwrap(), "one");
 

@@ -17,7 +17,7 @@ pub struct Program {
     pub debian_package: &'static str,
     /// The package of Homebrew.
     pub homebrew_package: &'static str,
-    /// Folders to search before those of `PATH`. A component `*` is any folder, highest version first.
+    /// Folders to search before those of `PATH`. A component `*` stands for all folders, highest version first.
     pub search_folders: &'static [&'static str],
 }
 
@@ -28,8 +28,8 @@ pub struct Program {
 /// Panics if the program can't be installed. The message says how to install it by hand.
 pub fn find_or_install(program: &Program) -> PathBuf {
     let lock = File::create(env::temp_dir().join("chat-api-test-install.lock"));
-    // Waits for the end of an installation: the files of a package appear one after the other, and so do the packages
-    // that it depends on.
+    // Waits while another process installs a package: a program may exist before the other files and packages that it
+    // needs.
     let _shared = lock.as_ref().map(File::lock_shared);
     if let Some(path) = find(program) {
         return path;
@@ -74,7 +74,7 @@ fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
 
 /// Tries to install the package of a program. Returns the reason why the program may still be missing.
 fn install(program: &Program) -> String {
-    let runs = |command: &mut Command| {
+    let succeeds = |command: &mut Command| {
         command.stdin(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     let has = |name: &str| {
@@ -84,7 +84,7 @@ fn install(program: &Program) -> String {
     if has("apt-get") {
         let is_root =
             fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-        let can_use_sudo = || has("sudo") && runs(Command::new("sudo").args(["-n", "true"]));
+        let can_use_sudo = || has("sudo") && succeeds(Command::new("sudo").args(["-n", "true"]));
         if !is_root && !can_use_sudo() {
             return "installing it takes root or sudo without a password".to_owned();
         }
@@ -98,7 +98,7 @@ fn install(program: &Program) -> String {
             command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q"]);
             // Updates of the system may hold the lock of the packages.
             command.args(["-o", "DPkg::Lock::Timeout=120"]).args(arguments);
-            runs(&mut command)
+            succeeds(&mut command)
         };
         let install = ["install", "-y", "--no-install-recommends", program.debian_package];
         if apt(&install) || (apt(&["update"]) && apt(&install)) {
@@ -108,7 +108,7 @@ fn install(program: &Program) -> String {
     }
     if has("brew") {
         announce(program, &format!("brew install {}", program.homebrew_package));
-        if runs(Command::new("brew").args(["install", program.homebrew_package])) {
+        if succeeds(Command::new("brew").args(["install", program.homebrew_package])) {
             return format!("the package {} does not have it", program.homebrew_package);
         }
         return format!("brew could not install the package {}", program.homebrew_package);
@@ -116,7 +116,7 @@ fn install(program: &Program) -> String {
     "this system has neither apt-get nor brew to install it".to_owned()
 }
 
-/// Prints the installation before it starts.
+/// Prints which program is about to be installed, and with which command.
 fn announce(program: &Program, command: &str) {
     let Program { name, title, .. } = program;
     // Written to the stream itself: the test harness shows the output of `eprintln!` only after the test has failed.

@@ -13,12 +13,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// after the signal. A process that has ended is left out.
 pub fn pause(processes: &[u32]) -> io::Result<()> {
     let ids = processes.iter().map(ToString::to_string);
-    // The command fails if a process has ended.
+    // The exit status is ignored: the command fails if one of the processes has ended.
     Command::new("kill").arg("-STOP").args(ids).stderr(Stdio::null()).status()?;
     let deadline = Instant::now() + TIMEOUT;
     for process in processes {
-        // A thread may have been started after the list of threads was read the first time. Threads that have stopped
-        // start none.
+        // Checked twice: a thread may have been started after the list of threads was read the first time. Threads that
+        // have stopped start none.
         while !(is_stopped(*process) && is_stopped(*process)) {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("process {process} does not stop")));

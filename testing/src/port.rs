@@ -31,7 +31,8 @@ pub fn find_free_for_restarts() -> io::Result<u16> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// Listens again at a port of 127.0.0.1. Waits while another socket has it, for example while [`find_free`] tries it.
+/// Listens again at a port of 127.0.0.1. Waits while another socket has it, such as the short-lived one of
+/// [`find_free`].
 pub fn listen_again(port: u16) -> io::Result<TcpListener> {
     const TIMEOUT: Duration = Duration::from_secs(20);
     const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -84,7 +84,7 @@ impl Browser {
             remove_on_exit: Some(folder),
         })?;
         let deadline = Instant::now() + START_TIMEOUT;
-        // The driver's own output is read: an open port may be that of another process.
+        // The driver's own output shows that it listens. A connection to the port might reach another process.
         loop {
             let output = fs::read_to_string(&log).unwrap_or_default();
             if output.contains("was started successfully") {

@@ -1,5 +1,5 @@
-//! A window of the browser: the commands that tests use, of WebDriver (<https://www.w3.org/TR/webdriver2/>) and of
-//! Chromium's driver.
+//! A window of the browser, with those commands of WebDriver (<https://www.w3.org/TR/webdriver2/>) and of Chromium's
+//! driver that tests use.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -125,7 +125,7 @@ impl Window {
         self.run_command("Emulation.setTimezoneOverride", json!({ "timezoneId": zone })).await;
     }
 
-    /// Waits until the HTML of the page contains a text: the rest of the page may still be loading. Works without
+    /// Waits until the HTML of the page contains a text. The rest of the page may still be loading then. Works without
     /// scripts.
     ///
     /// # Panics
@@ -149,7 +149,7 @@ impl Window {
         self.get("/source").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits for the first element that a CSS selector finds. Works without scripts.
+    /// Waits for the first element, visible or not, that a CSS selector finds. Works without scripts.
     ///
     /// # Panics
     ///
@@ -188,8 +188,8 @@ impl Window {
         self.wait_for(&format!("the text {text:?}"), script, &json!([text])).await;
     }
 
-    /// Waits until a script returns something other than false, null or an empty string. Returns it. Errors of the
-    /// script are taken for "not yet": while a page is replaced by the next one, it has no body.
+    /// Waits until a script returns something other than false, null or an empty string, and returns that. An error of
+    /// the script means "not yet": a script finds no body while one page replaces another.
     ///
     /// # Panics
     ///
@@ -261,7 +261,11 @@ impl Element {
         let deadline = Instant::now() + TIMEOUT;
         let path = format!("/element/{}/name", self.id);
         while self.window.send(Method::GET, &path, &Value::Null).await.is_ok() {
-            assert!(Instant::now() < deadline, "the page is still shown:\n{}", self.window.source().await);
+            assert!(
+                Instant::now() < deadline,
+                "the element is still in the page:\n{}",
+                self.window.source().await
+            );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

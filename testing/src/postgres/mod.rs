@@ -131,6 +131,7 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Waits until the statement `condition` returns true.
     fn wait_until(&self, condition: &str) {
         let deadline = Instant::now() + TIMEOUT;
         while self.execute(condition) != "t" {
@@ -362,7 +363,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The user and group for Postgres if this process runs as root, which Postgres refuses.
+/// The user and group for Postgres if this process runs as root: Postgres refuses to run as root.
 fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let answer = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
@@ -411,18 +412,18 @@ mod tests {
     }
 
     #[test]
-    fn data_survives_restart_and_kill_and_drop_removes_everything() {
+    fn data_survives_restart_and_kill_but_drop_removes_data_and_server() {
         let mut postgres = Postgres::start();
         query(&postgres, "CREATE TABLE kept (n int)");
         postgres.restart();
         query(&postgres, "INSERT INTO kept VALUES (1)");
         postgres.kill();
-        assert_eq!(query(&postgres, "SELECT n FROM kept"), "", "the server is killed");
+        assert_eq!(query(&postgres, "SELECT n FROM kept"), "", "the killed server answered");
         postgres.restart();
         assert_eq!(query(&postgres, "SELECT n FROM kept"), "1");
         let (folder, pid) = (postgres.folder.clone(), postgres.pid());
         drop(postgres);
-        assert!(!folder.exists() && !is_alive(pid));
+        assert!(!folder.exists() && !is_alive(pid), "the folder or the server is left after the drop");
     }
 
     #[test]
@@ -430,7 +431,7 @@ mod tests {
         let postgres = Postgres::start();
         postgres.pause();
         let silent = postgres.client_command("pg_isready").args(["--timeout", "1"]).status().unwrap();
-        assert!(!silent.success());
+        assert!(!silent.success(), "the paused server answered");
         postgres.resume();
         assert_eq!(query(&postgres, "SELECT 1"), "1");
     }
