@@ -48,13 +48,14 @@ pub async fn wait_until_nagle_is_off(ports: &[u16], connections: usize) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let found: io::Result<Vec<_>> = ports.iter().map(|port| nodelay_of_connections_to(*port)).collect();
-        let found = found.unwrap_or_else(|error| panic!("the connections are unknown: {error}")).concat();
+        let found =
+            found.unwrap_or_else(|error| panic!("the connections can't be inspected: {error}")).concat();
         if found.len() >= connections && found.iter().all(|nodelay| *nodelay) {
             return;
         }
         assert!(
             Instant::now() < deadline,
-            "not {connections} connections with TCP_NODELAY on all: {found:?}"
+            "fewer than {connections} connections, or one without TCP_NODELAY: {found:?}"
         );
         sleep(POLL_INTERVAL).await;
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_the_option_of_each_connection() -> io::Result<()> {
+    fn reports_for_each_connection_whether_nagle_is_off() -> io::Result<()> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
         let (delaying, prompt) =

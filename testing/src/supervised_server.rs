@@ -1,4 +1,4 @@
-//! Server processes that end with the process that started them, even if that is killed.
+//! Server processes that end with the process that started them, even if the starting process is killed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -11,7 +11,7 @@ use crate::hosts::Host;
 /// The supervisor's shell script. Starts the server `"$@"`, prints the server's process id, and waits until the
 /// script's standard input closes, which happens when the parent process drops it or ends. Then sends the signal
 /// `$STOP` to the server, and removes the folder `$REMOVE` if it is set. The script ignores signals only after it has
-/// started the server, because the server would inherit that.
+/// started the server, because otherwise the server would ignore them too.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" >"$LOG" 2>&1 </dev/null 3<&- &
@@ -40,7 +40,7 @@ pub struct Server {
     pub log: PathBuf,
     /// The signal that ends it, such as `TERM`.
     pub stop_signal: &'static str,
-    /// The folder to remove after the supervisor has ended it.
+    /// The folder to remove after the server has ended.
     pub remove_on_exit: Option<PathBuf>,
 }
 

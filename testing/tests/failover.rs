@@ -18,7 +18,8 @@ fn a_standby_takes_over_with_all_that_was_committed() {
     let mut standby = primary.start_standby_on(network.host("two"));
     for n in 1..=3 {
         primary.execute(&format!("INSERT INTO kept VALUES ({n})"));
-        network.set_all(if n % 2 == 1 { "one" } else { "two" }, Link::Dead);
+        let host_of_primary = if n % 2 == 1 { "one" } else { "two" };
+        network.set_all(host_of_primary, Link::Dead);
         primary.kill();
         standby.promote();
         network.set_all("one", Link::Open);
@@ -39,13 +40,13 @@ fn sentinels_make_the_replica_the_master_when_the_masters_host_vanishes() -> io:
     let [one, two, three] = ["one", "two", "three"].map(|name| network.host(name));
     // The first sentinel is asked which server is the master, so it is on the host that stays.
     let mut redis = RedisSentinel::start_on([one, two], &[three, one, two])?;
-    for before in [0, 1] {
-        let host = ["one", "two"][before];
+    for old_master in [0, 1] {
+        let host = ["one", "two"][old_master];
         network.set_all(host, Link::Dead);
-        redis.wait_for_another_master(before)?;
-        redis.kill(before)?;
+        redis.wait_for_another_master(old_master)?;
+        redis.kill(old_master)?;
         network.set_all(host, Link::Open);
-        redis.restart_as_replica(before)?;
+        redis.restart_as_replica(old_master)?;
         redis.wait_until_replicated()?;
     }
     Ok(())

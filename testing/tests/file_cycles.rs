@@ -24,7 +24,8 @@ type Modules = BTreeMap<Names, Module>;
 struct Module {
     /// Imported names with their paths.
     imports: BTreeMap<String, Names>,
-    /// The paths of two names or more, and those of private imports. Re-exports are left out.
+    /// The paths by which the file names items: those of two names or more, and those of private imports of any length.
+    /// The paths of re-exports are left out.
     paths: Vec<Names>,
     /// The number of inline modules around the current item.
     depth: usize,
@@ -34,7 +35,7 @@ struct Module {
 fn no_files_of_a_crate_depend_on_each_other() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let roots = crate_roots(workspace);
-    assert!(roots.len() > 20, "{roots:?}");
+    assert!(roots.len() > 20, "crates are missing: {roots:?}");
     for root in roots {
         let modules = read_crate(&root);
         assert_eq!(find_cycle(&dependencies(&modules)), None, "in {}", root.display());
@@ -82,7 +83,7 @@ fn read_crate(root: &Path) -> Modules {
                 let files = [path.with_extension("rs"), path.join("mod.rs")];
                 match files.into_iter().find(|file| file.exists()) {
                     Some(file) => unread.push((child, file)),
-                    // A file in another folder, by `#[path]`, which is not read.
+                    // `#[path]` names a file in another folder. That file is not read.
                     None => drop(modules.insert(child, Module::default())),
                 }
             }
@@ -148,8 +149,8 @@ impl Module {
         }
     }
 
-    /// Adds a path, relative to the file's own module. In an inline module, only paths that lead out of it are added:
-    /// by `crate`, or by enough `super`.
+    /// Adds a path, after making it relative to the file's own module. Of the paths in an inline module, only those that
+    /// lead out of the inline module are added: by `crate`, or by enough `super`.
     fn add_path(&mut self, mut path: Names) {
         let supers = path.iter().take_while(|name| *name == "super").count();
         if supers >= self.depth {
@@ -209,10 +210,12 @@ fn resolve<'a>(
 /// Finds a cycle, and describes it.
 fn find_cycle(dependencies: &BTreeMap<&Names, BTreeSet<&Names>>) -> Option<String> {
     let mut done = BTreeSet::new();
-    dependencies.keys().find_map(|start| follow(dependencies, start, &mut Vec::new(), &mut done))
+    dependencies.keys().find_map(|start| find_cycle_from(dependencies, start, &mut Vec::new(), &mut done))
 }
 
-fn follow<'a>(
+/// Finds a cycle among the modules that `name` depends on. `path` holds the modules that led to `name`; `done` holds the
+/// modules from which no cycle is reached.
+fn find_cycle_from<'a>(
     dependencies: &BTreeMap<&'a Names, BTreeSet<&'a Names>>,
     name: &'a Names,
     path: &mut Vec<&'a Names>,
@@ -226,7 +229,7 @@ fn follow<'a>(
         return None;
     }
     path.push(name);
-    let found = dependencies[name].iter().find_map(|next| follow(dependencies, next, path, done));
+    let found = dependencies[name].iter().find_map(|next| find_cycle_from(dependencies, next, path, done));
     path.pop();
     done.insert(name);
     found

@@ -1,5 +1,5 @@
 //! The features of packages: the tests of one package compile with the features of the whole workspace, and the binary
-//! links only the database clients of its own features.
+//! links only the database clients of its enabled features.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -8,7 +8,7 @@ use super::Postgres;
 use crate::hosts::Host;
 use crate::supervised_server::tail_log;
 
-/// The settings of a server on a host, with which it notices a dead network within seconds.
+/// The settings of a server on a host of its own. With these timeouts it notices a dead network within seconds.
 const REPLICATION_SETTINGS: &[&str] = &[
     "listen_addresses=0.0.0.0",
     "wal_sender_timeout=2s",
@@ -48,8 +48,8 @@ impl Postgres {
         standby
     }
 
-    /// Replaces the data of this server with the data of `primary`, and starts this server as its standby. Before, this
-    /// server must have been stopped or killed.
+    /// Replaces the data of this server with the data of `primary`, starts this server as the standby of `primary`, and
+    /// waits until it is synchronous. This server must not be running when this is called.
     ///
     /// # Panics
     ///
@@ -60,7 +60,7 @@ impl Postgres {
         copy.arg("--pgdata")
             .arg(self.data_folder())
             .args(["--checkpoint=fast", "--no-sync"])
-            // A base backup may stall for longer than the timeout that is set for standbys.
+            // A base backup may stall for longer than the `wal_sender_timeout` of `REPLICATION_SETTINGS`.
             .env("PGOPTIONS", "-c wal_sender_timeout=1min")
             .current_dir("/");
         if let Some((user, group)) = self.user {

@@ -14,8 +14,8 @@ const SLOTS: usize = 16_384;
 /// The offset of a server's cluster bus port from its port.
 const BUS_PORT_OFFSET: u16 = 10_000;
 
-/// The time after which the servers consider a silent one failed, and refuse all commands. Longer than any pause: a
-/// busy machine must not make the cluster fail.
+/// The time after which the servers consider a silent server failed, and then refuse all commands. Longer than any
+/// pause of a server by a test or by a busy machine: no pause may make the cluster fail.
 const NODE_TIMEOUT_MILLIS: &str = "60000";
 
 /// A cluster of three servers without replicas.

@@ -23,8 +23,8 @@ const REDIS_SERVER: Program = Program {
     search_folders: &["/opt/homebrew/bin", "/usr/local/bin"],
 };
 
-/// The longest time that [`wait_until`] waits. A sentinel that has stalled for two seconds does nothing for the next
-/// 30.
+/// The longest time that [`wait_until`] waits. Longer than the 30 seconds for which a sentinel does nothing after
+/// it has stalled for two seconds.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The time between two checks of a condition.
@@ -51,7 +51,7 @@ pub(super) struct RedisInstance {
     folder: PathBuf,
     /// The host that it runs on, if other than the test's.
     host: Option<Host>,
-    /// The options beside those of all instances.
+    /// The options of this server, without those that every server has.
     options: Vec<String>,
     running: Option<SupervisedServer>,
     is_killed: bool,
@@ -95,10 +95,10 @@ impl RedisInstance {
         let program = find_or_install(&REDIS_SERVER);
         let mut command = vec![path_text(&program)];
         // A sentinel needs a configuration file, to which it also writes. The file must be the first argument.
-        let sentinel = folder.join("sentinel.conf");
+        let sentinel_file = folder.join("sentinel.conf");
         if options.first().is_some_and(|option| option == "--sentinel") {
-            fs::write(&sentinel, "")?;
-            command.push(path_text(&sentinel));
+            fs::write(&sentinel_file, "")?;
+            command.push(path_text(&sentinel_file));
         }
         let ip_address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address).to_string();
         let fixed = ["--port", &port.to_string(), "--bind", &ip_address, "--dir", &path_text(&folder)];
@@ -179,7 +179,7 @@ impl RedisInstance {
 
     /// Kills the server, if it still runs, and starts it again on the same port.
     pub(super) fn restart(&mut self, data: RestartData<'_>) -> io::Result<()> {
-        // After the end, the process id may belong to another process.
+        // A killed server is not killed again: its process id may belong to another process by now.
         if !self.is_killed {
             self.kill()?;
         }
@@ -223,7 +223,7 @@ pub(super) fn wait_until(condition: &str, mut holds: impl FnMut() -> io::Result<
     Ok(())
 }
 
-/// Creates a folder for a server, which removes it when it is dropped.
+/// Creates a folder for a server. The server removes its folder when it is dropped.
 fn new_folder(parent: &Path) -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("chat-redis-").tempdir_in(parent)?.keep())
 }

@@ -87,8 +87,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills the server, starts it with the data that was copied last, or none, and waits until it answers. This
-    /// simulates a failover to a replica that is behind.
+    /// Kills the server, starts it with the data of the last copy, and waits until it answers. Without a copy, it starts
+    /// empty. This simulates a failover to a replica that is behind.
     pub fn restart_from_copy(&mut self) -> io::Result<()> {
         let data = self.copy.as_ref().map_or(RestartData::Empty, |copy| RestartData::Copied(copy.path()));
         self.instance.restart(data)

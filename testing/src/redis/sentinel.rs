@@ -1,4 +1,4 @@
-//! A Redis master, its replica, and sentinels that fail over.
+//! A Redis master, its replica, and the sentinels that replace the master by the replica.
 
 use std::io;
 
@@ -11,8 +11,10 @@ const MASTER: &str = "numbers";
 /// The options of master and replica.
 const SERVER_OPTIONS: &[&str] = &["--repl-diskless-sync-delay", "0", "--save", ""];
 
-/// The ports of the servers and sentinels that run on a host of their own each.
+/// The port of a server that is started on a [`Host`].
 const PORT: u16 = 6_379;
+
+/// The port of a sentinel that is started on a [`Host`].
 const SENTINEL_PORT: u16 = 26_379;
 
 /// The time limits of sentinels, in milliseconds.
@@ -39,8 +41,8 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// Starts the servers with one sentinel, and waits until it monitors both. It replaces the master on demand only:
-    /// see [`RedisSentinel::fail_over`].
+    /// Starts the servers with one sentinel, and waits until the sentinel monitors both servers. It replaces the master
+    /// on demand only: see [`RedisSentinel::fail_over`].
     pub fn start() -> io::Result<Self> {
         let server = || RedisInstance::start(SERVER_OPTIONS, |_| true);
         let sentinel = RedisInstance::start(&["--sentinel"], |_| true)?;
@@ -75,13 +77,13 @@ impl RedisSentinel {
                 sentinel.command(&["SENTINEL", "SET", MASTER, option, millis])?;
             }
         }
-        let others = started.sentinels.len() - 1;
+        let other_sentinels = started.sentinels.len() - 1;
         for sentinel in &started.sentinels {
-            wait_until("the sentinel monitors all", || {
+            wait_until("the sentinel knows the replica and the other sentinels", || {
                 let replicas = sentinel.command(&["SENTINEL", "REPLICAS", MASTER])?;
                 let sentinels = sentinel.command(&["SENTINEL", "SENTINELS", MASTER])?;
-                let known = sentinels.iter().filter(|&text| text == "runid").count();
-                Ok(replicas.contains(&replica.address().to_string()) && known == others)
+                let known_sentinels = sentinels.iter().filter(|&text| text == "runid").count();
+                Ok(replicas.contains(&replica.address().to_string()) && known_sentinels == other_sentinels)
             })?;
         }
         Ok(started)
@@ -94,8 +96,8 @@ impl RedisSentinel {
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
-    /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with it.
-    /// Afterwards, methods that send commands to them fail.
+    /// Makes the servers, and the sentinels too if `protects_sentinels`, ask for a password. Returns the URL with the
+    /// password. Afterwards, each method that sends a command to a protected server or sentinel fails.
     pub fn set_password(&self, password: &str, protects_sentinels: bool) -> io::Result<String> {
         for server in &self.servers {
             server.command(&["CONFIG", "SET", "masterauth", password, "requirepass", password])?;
@@ -114,35 +116,35 @@ impl RedisSentinel {
         self.servers[self.master()?].command(&["FLUSHALL"]).map(drop)
     }
 
-    /// Makes the replica the master, and waits until a sentinel reports it.
+    /// Makes the replica the master, and waits until a sentinel reports it as the master and it calls itself one.
     pub fn fail_over(&self) -> io::Result<()> {
-        let before = self.master()?;
+        let old_master = self.master()?;
         let sentinel = &self.sentinels[0];
         wait_until("the replica is the master", || {
             let state = sentinel.command(&["SENTINEL", "MASTER", MASTER])?;
             let is_in_progress = state.iter().any(|text| text.contains("failover_in_progress"));
-            if !is_in_progress && self.master()? == before {
+            if !is_in_progress && self.master()? == old_master {
                 // The sentinel refuses until it has monitored the replica long enough and the last failover has ended.
-                // It gives up a failover if the replica does not answer for a while.
+                // It also gives up a failover if the replica does not answer for a while, and must be asked again.
                 if let Err(error) = sentinel.command(&["SENTINEL", "FAILOVER", MASTER])
                     && !["NOGOODSLAVE ", "INPROG "].iter().any(|code| error.to_string().starts_with(code))
                 {
                     return Err(error);
                 }
             }
-            self.has_another_master(before)
+            self.has_another_master(old_master)
         })
     }
 
-    /// Waits until a sentinel reports another master than the server with the index `before`, and that master calls
-    /// itself one.
-    pub fn wait_for_another_master(&self, before: usize) -> io::Result<()> {
-        wait_until("the replica is the master", || self.has_another_master(before))
+    /// Waits until a sentinel reports another master than the server with the index `old_master`, and that other server
+    /// calls itself the master.
+    pub fn wait_for_another_master(&self, old_master: usize) -> io::Result<()> {
+        wait_until("the replica is the master", || self.has_another_master(old_master))
     }
 
-    fn has_another_master(&self, before: usize) -> io::Result<bool> {
+    fn has_another_master(&self, old_master: usize) -> io::Result<bool> {
         let now = self.master()?;
-        Ok(now != before && self.servers[now].info_contains("replication", "role:master")?)
+        Ok(now != old_master && self.servers[now].info_contains("replication", "role:master")?)
     }
 
     /// Kills a server (SIGKILL).
@@ -150,7 +152,8 @@ impl RedisSentinel {
         self.servers[server].kill()
     }
 
-    /// Starts a killed server without data, as the replica of the other one. The sentinels would take seconds for that.
+    /// Starts a killed server without data, as the replica of the other one. The sentinels would also make it the
+    /// replica, but only after seconds.
     pub fn restart_as_replica(&mut self, server: usize) -> io::Result<()> {
         self.servers[server].restart(RestartData::Empty)?;
         let master = self.servers[1 - server].address();
