@@ -28,7 +28,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const MIB: usize = 1024 * 1024;
+/// The size of the responses of `/large`.
 const LARGE: usize = 256 * 1024;
+/// The size of the responses of `/huge`: more than the buffers of a connection take.
 const HUGE: usize = 12 * MIB;
 
 struct AlwaysReady;
@@ -51,7 +53,7 @@ struct TestServer {
     limits: Arc<HttpLimits>,
     /// Lets the handler of `/slow` return.
     release_slow: Arc<Notify>,
-    /// Requests that reached the handler of `/small`.
+    /// The number of requests that reached the handler of `/small`.
     small_requests: Arc<AtomicUsize>,
 }
 
@@ -122,12 +124,12 @@ impl TestServer {
     }
 
     /// Sends an API request on a connection of its own, and returns the status.
-    async fn status(&self, method: &str, path: &str, body: &str) -> u16 {
-        self.status_of(method, &format!("/api/v1{path}"), body).await
+    async fn api_status(&self, method: &str, path: &str, body: &str) -> u16 {
+        self.status(method, &format!("/api/v1{path}"), body).await
     }
 
     /// Sends a request for any path on a connection of its own, and returns the status.
-    async fn status_of(&self, method: &str, path: &str, body: &str) -> u16 {
+    async fn status(&self, method: &str, path: &str, body: &str) -> u16 {
         let mut stream = self.connect().await;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -148,7 +150,7 @@ fn begin_get(client: &mut SendRequest<bytes::Bytes>, path: &str) -> ResponseFutu
     client.send_request(request, true).unwrap().0
 }
 
-/// Reads a response to its end.
+/// Reads the body of a response to its end, and returns its size.
 async fn read_all(mut body: RecvStream) -> Result<usize, h2::Error> {
     let mut total = 0;
     while let Some(data) = timeout(DEADLINE, body.data()).await.unwrap() {
@@ -190,12 +192,12 @@ async fn unread_responses_stay_within_their_memory() {
             }
             assert!(server.limits.usage().unsent_response_bytes <= 4 * MIB, "{:?}", server.limits.usage());
         }
-        assert!(held.len() <= 2, "{} of 256 KiB on one connection", held.len());
+        assert!(held.len() <= 2, "one connection holds {} responses of 256 KiB", held.len());
         connections.push((client, held));
     }
     drop(connections);
     server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
-    assert_eq!(server.status("GET", "/large", "").await, 200);
+    assert_eq!(server.api_status("GET", "/large", "").await, 200);
 }
 
 #[tokio::test]
@@ -206,14 +208,14 @@ async fn a_slot_is_held_until_the_response_is_sent() {
     assert_eq!(response.status(), 200);
     assert_eq!(server.limits.usage().free_slots, 1);
     // A response that was sent holds no slot.
-    assert_eq!(server.status("GET", "/small", "").await, 200);
+    assert_eq!(server.api_status("GET", "/small", "").await, 200);
     server.wait_for(|usage| usage.free_slots == 1).await;
     drop(response);
     server.wait_for(|usage| usage.free_slots == 2).await;
 }
 
 #[tokio::test]
-async fn a_flood_without_free_slots_reaches_no_handler_and_health_is_answered() {
+async fn a_flood_reaches_no_handler_while_no_slot_is_free_and_health_is_answered() {
     let server = start(HttpLimits::new(1, 256 * MIB), Duration::from_hours(1)).await;
     let mut busy = server.connect_h2(65_535).await;
     let slow = begin_get(&mut busy, "/slow");
@@ -226,18 +228,18 @@ async fn a_flood_without_free_slots_reaches_no_handler_and_health_is_answered() 
         clients.push(client);
     }
     let (responses, health) =
-        tokio::join!(timeout(DEADLINE, join_all(flood)), server.status_of("GET", "/livez", ""));
+        tokio::join!(timeout(DEADLINE, join_all(flood)), server.status("GET", "/livez", ""));
     assert_eq!(health, 200);
     for response in responses.unwrap() {
         let (head, body) = response.unwrap().into_parts();
         assert_eq!((head.status.as_u16(), &head.headers["retry-after"]), (503, &"1".parse().unwrap()));
         assert!(head.headers.contains_key("x-request-id"));
-        assert!(read_all(body).await.unwrap() > 0, "a problem");
+        assert!(read_all(body).await.unwrap() > 0, "the refusal has no body");
     }
     assert_eq!(server.small_requests.load(Ordering::Relaxed), 0);
     server.release_slow.notify_one();
     assert_eq!(timeout(DEADLINE, slow).await.unwrap().unwrap().status(), 200);
-    assert_eq!(server.status("GET", "/small", "").await, 200);
+    assert_eq!(server.api_status("GET", "/small", "").await, 200);
 }
 
 #[tokio::test]
@@ -245,7 +247,7 @@ async fn a_response_that_is_not_read_gives_its_slot_to_the_next_request() {
     let server = start(HttpLimits::new(1, 8 * MIB), Duration::from_hours(1)).await;
     let mut client = server.connect_h2(0).await;
     let unread = send_get(&mut client, "/large").await;
-    while server.status("GET", "/small", "").await != 200 {}
+    while server.api_status("GET", "/small", "").await != 200 {}
     assert!(read_all(unread.into_body()).await.is_err(), "the response was cut off without an error");
 }
 
@@ -299,18 +301,18 @@ async fn unfinished_uploads_stay_within_their_memory_and_small_requests_go_on() 
         assert!(server.limits.usage().request_body_bytes <= MIB, "{:?}", server.limits.usage());
     }
     server.wait_for(|usage| usage.request_body_bytes > MIB / 2).await;
-    assert_eq!(server.status("POST", "/takes", r#"{"text":"small"}"#).await, 200);
+    assert_eq!(server.api_status("POST", "/takes", r#"{"text":"small"}"#).await, 200);
     drop(uploads);
     server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
     let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(400_000));
-    assert_eq!(server.status("POST", "/takes", &large).await, 200);
+    assert_eq!(server.api_status("POST", "/takes", &large).await, 200);
 }
 
 #[tokio::test]
 async fn a_request_over_the_memory_for_bodies_is_refused() {
     let server = start(HttpLimits::new(4_096, MIB / 4), Duration::from_hours(1)).await;
     let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(200_000));
-    assert_eq!(server.status("POST", "/takes", &large).await, 503);
+    assert_eq!(server.api_status("POST", "/takes", &large).await, 503);
     server.wait_for(|usage| usage == HttpUsage { free_slots: 4_096, ..HttpUsage::default() }).await;
 }
 
@@ -320,6 +322,6 @@ async fn an_unfinished_upload_gives_its_slot_to_the_next_request() {
     let mut upload = server.connect().await;
     upload.write_all(b"POST /api/v1/takes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
     server.wait_for(|usage| usage.free_slots == 0).await;
-    while server.status("GET", "/small", "").await != 200 {}
+    while server.api_status("GET", "/small", "").await != 200 {}
     assert_eq!(read_status(&mut upload).await, 408);
 }

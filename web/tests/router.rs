@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Reports a configurable status: 0 ok, 1 degraded, 2 down.
+/// Reports a read model with a configurable status: 0 ok, 1 degraded, 2 down.
 #[derive(Default)]
 struct StubReadiness(AtomicU8);
 
@@ -205,6 +205,7 @@ async fn readiness_is_the_worst_status_and_only_down_is_a_503() {
             assert_eq!(reply.headers["cache-control"], "no-store");
             let part = &reply.json()["parts"][1];
             assert_eq!((&part["name"], &part["projection"]["parked"]), (&"read_model".into(), &1.into()));
+            // The event store has no reason and no projection: only `name` and `status` are left.
             assert_eq!(reply.json()["parts"][0].as_object().unwrap().len(), 2);
         }
     }
@@ -242,7 +243,7 @@ async fn only_system_routes_are_served_while_the_process_starts() {
 }
 
 #[tokio::test]
-async fn every_operation_may_answer_with_the_problems_of_malformed_requests() {
+async fn every_operation_documents_the_problems_of_malformed_requests() {
     let app = start(&HttpOptions::default()).app;
     let document = get_path(&app, "/openapi.json").await.json();
     for (path, item) in document["paths"].as_object().unwrap() {

@@ -155,7 +155,10 @@ async fn shutdown_waits_for_requests_in_flight() {
 
     server.stop.take().unwrap().send(()).unwrap();
     wait_until_closed(&mut idle).await;
-    assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "a new connection was accepted during the shutdown"
+    );
     server.release_slow.send(()).await.unwrap();
     assert!(read_until(&mut busy, "\r\n\r\nslow").await.starts_with("HTTP/1.1 200"));
     assert_eq!(timeout(DEADLINE, server.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
@@ -266,7 +269,7 @@ async fn a_new_connection_takes_the_place_of_an_idle_one() {
 }
 
 #[tokio::test]
-async fn requests_are_answered_while_clients_hold_all_connections_idle() {
+async fn requests_are_answered_while_idle_clients_hold_all_connections() {
     let connections = ConnectionLimits { max_per_address: 100, ..ConnectionLimits::new(100) };
     let server = start(ServerOptions { connections, ..ServerOptions::default() }).await;
     let mut idle = Vec::new();
@@ -299,7 +302,7 @@ async fn shutdown_serves_connections_that_were_not_accepted_yet() {
     for stream in &mut clients {
         read_until(stream, "127.0.0.1").await;
     }
-    assert!(TcpStream::connect(address).await.is_err(), "the listener is open");
+    assert!(TcpStream::connect(address).await.is_err(), "the listener is still open");
     drop(clients);
     assert_eq!(timeout(DEADLINE, served.outcome).await.unwrap().unwrap(), DrainOutcome::Completed);
 }

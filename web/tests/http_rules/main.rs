@@ -138,6 +138,7 @@ impl TestServer {
         self.send(request.as_bytes()).await
     }
 
+    /// Sends a body in JSON to `/length`, with further headers.
     async fn post(&self, headers: &str, body: &[u8]) -> Response {
         let head = format!(
             "POST {API}/length HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -218,7 +219,7 @@ async fn the_stream_of_an_early_response_is_not_reset_while_its_client_sends() {
 }
 
 #[tokio::test]
-async fn other_early_responses_reach_clients_that_send_to_the_end_as_well() {
+async fn early_responses_other_than_413_and_415_reach_clients_that_send_the_whole_body() {
     let server = start().await;
     let body = message(400_000);
     for (method, path, status) in [
@@ -239,7 +240,7 @@ async fn other_early_responses_reach_clients_that_send_to_the_end_as_well() {
 }
 
 #[tokio::test]
-async fn a_declared_length_over_the_limit_is_refused_at_once_and_never_continued() {
+async fn a_declared_length_over_the_limit_is_refused_at_once_without_100_continue() {
     let server = start().await;
     let head = |length: usize| {
         format!(
@@ -254,7 +255,7 @@ async fn a_declared_length_over_the_limit_is_refused_at_once_and_never_continued
     let response = Response::parse(&received[..read]);
     response.assert_problem(413, "payload_too_large");
     assert_eq!(response.header("connection"), Some("close"));
-    // A body within the limit is asked for.
+    // For a body within the limit, the server sends `100 Continue`.
     let mut stream = server.connect().await;
     stream.write_all(head(14).as_bytes()).await.unwrap();
     let mut received = [0; 25];
@@ -263,7 +264,7 @@ async fn a_declared_length_over_the_limit_is_refused_at_once_and_never_continued
 }
 
 #[tokio::test]
-async fn an_enormous_declared_length_is_too_large_and_not_a_large_head() {
+async fn an_enormous_declared_length_is_answered_as_a_large_body_and_not_as_a_large_head() {
     let server = start().await;
     for length in ["18446744073709551613", "18446744073709551614", "18446744073709551615", &"9".repeat(40)] {
         let head = format!(
@@ -276,7 +277,7 @@ async fn an_enormous_declared_length_is_too_large_and_not_a_large_head() {
 }
 
 #[tokio::test]
-async fn headers_that_may_occur_once_are_refused_if_they_are_repeated() {
+async fn headers_that_may_occur_only_once_are_refused_if_they_are_repeated() {
     let server = start().await;
     let body = message(3);
     for (name, first, second) in [
@@ -314,7 +315,7 @@ async fn responses_that_never_have_a_body_declare_no_length() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_after_the_request_is_answered() {
+async fn a_client_is_answered_if_it_closes_its_side_after_its_request() {
     let server = start().await;
     for request in [
         format!("GET {API}/small HTTP/1.1\r\nhost: x\r\n\r\n"),
@@ -465,8 +466,8 @@ async fn content_codings_other_than_gzip_and_identity_are_refused() {
     }
     let broken = server.post("content-encoding: gzip\r\n", &body).await;
     assert_eq!(broken.assert_problem(400, "malformed_json")["detail"], "the body is not in the gzip format");
-    let cut = gzip(&body);
-    let cut = server.post("content-encoding: gzip\r\n", &cut[..cut.len() / 2]).await;
+    let compressed = gzip(&body);
+    let cut = server.post("content-encoding: gzip\r\n", &compressed[..compressed.len() / 2]).await;
     cut.assert_problem(400, "malformed_json");
 }
 
@@ -500,7 +501,7 @@ async fn decompressed_bytes_count_against_the_memory_for_bodies() {
 }
 
 #[tokio::test]
-async fn a_large_text_is_compressed_for_clients_that_accept_it() {
+async fn a_large_text_is_compressed_in_a_coding_that_the_client_accepts() {
     let server = start().await;
     let get = async |path: &str, encodings: &str| {
         server
@@ -563,24 +564,24 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     };
     let preflight =
         "access-control-request-method: PUT\r\naccess-control-request-headers: idempotency-key\r\n";
-    let (own, foreign) = ("https://chat.example", "https://evil.example");
+    let (listed, unlisted) = ("https://chat.example", "https://evil.example");
     let path = format!("{API}/small");
-    let answer = send("OPTIONS", &path, own, preflight).await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(own)));
+    let answer = send("OPTIONS", &path, listed, preflight).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(listed)));
     assert_eq!(answer.header("access-control-allow-headers"), Some("idempotency-key"));
     assert!(answer.header("access-control-allow-methods").unwrap().contains("PUT"));
-    let answer = send("OPTIONS", &path, foreign, preflight).await;
+    let answer = send("OPTIONS", &path, unlisted, preflight).await;
     assert_eq!(answer.header("access-control-allow-origin"), None);
 
-    let answer = send("GET", &path, own, "").await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(own)));
+    let answer = send("GET", &path, listed, "").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(listed)));
     assert!(answer.header("access-control-expose-headers").unwrap().contains("consistency-token"));
-    let missing = send("GET", &format!("{API}/nowhere"), own, "").await;
+    let missing = send("GET", &format!("{API}/nowhere"), listed, "").await;
     missing.assert_problem(404, "route_not_found");
-    assert_eq!(missing.header("access-control-allow-origin"), Some(own));
-    send("GET", &path, foreign, "").await.assert_problem(403, "origin_refused");
-    // The routes of operators are not for pages of other origins.
-    let admin = send("GET", "/admin/v1/log", own, "").await;
+    assert_eq!(missing.header("access-control-allow-origin"), Some(listed));
+    send("GET", &path, unlisted, "").await.assert_problem(403, "origin_refused");
+    // The routes of operators refuse the pages of listed origins too.
+    let admin = send("GET", "/admin/v1/log", listed, "").await;
     assert_eq!(admin.header("access-control-allow-origin"), None);
     admin.assert_problem(403, "origin_refused");
 }
@@ -619,17 +620,17 @@ async fn pages_can_read_why_a_request_did_not_reach_a_route() {
         );
         server.send_text(&head).await
     };
-    let own = "https://chat.example";
-    let overloaded = send("GET", own, "").await;
+    let listed = "https://chat.example";
+    let overloaded = send("GET", listed, "").await;
     overloaded.assert_problem(503, "overloaded");
-    assert_eq!(overloaded.header("access-control-allow-origin"), Some(own));
+    assert_eq!(overloaded.header("access-control-allow-origin"), Some(listed));
     assert!(overloaded.header("access-control-expose-headers").unwrap().contains("retry-after"));
     assert!(overloaded.header("vary").unwrap().contains("origin"));
-    let foreign = send("GET", "https://evil.example", "").await;
-    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (503, None));
+    let unlisted = send("GET", "https://evil.example", "").await;
+    assert_eq!((unlisted.status, unlisted.header("access-control-allow-origin")), (503, None));
     // A preflight request needs no slot, so that the page sends the request and reads its problem.
-    let preflight = send("OPTIONS", own, "access-control-request-method: GET\r\n").await;
-    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (200, Some(own)));
+    let preflight = send("OPTIONS", listed, "access-control-request-method: GET\r\n").await;
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (200, Some(listed)));
 }
 
 #[tokio::test]

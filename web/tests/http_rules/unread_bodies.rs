@@ -1,4 +1,4 @@
-//! HTTP/1 connections after a request that was answered before its body was read: they go on, or end.
+//! Whether an HTTP/1 connection goes on or ends after a request that was answered before its body was read.
 
 use chat_web::host_policy::{AllowedHosts, HostPolicy};
 use futures::future::join_all;
@@ -16,11 +16,12 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: usize = 5;
 
 /// A request that is answered before its body is read.
-struct EarlyAnswer {
+struct RequestWithUnreadBody {
     server: Arc<TestServer>,
     method: &'static str,
     path: String,
     headers: &'static str,
+    /// The status of the answer.
     status: u16,
 }
 
@@ -31,7 +32,7 @@ enum Framing {
     Chunks,
 }
 
-impl EarlyAnswer {
+impl RequestWithUnreadBody {
     /// The head of the request, with these headers about the body.
     fn head(&self, body_headers: &str) -> String {
         let Self { method, path, headers, .. } = self;
@@ -47,8 +48,8 @@ impl EarlyAnswer {
         }
     }
 
-    /// Whether no byte of the body is read before the answer. The size of a chunked body is known only from its chunks.
-    fn reads_no_body(&self, framing: Framing) -> bool {
+    /// Whether the answer depends on the head alone. The size of a chunked body is known only from its chunks.
+    fn is_answered_from_head(&self, framing: Framing) -> bool {
         self.status != 413 || matches!(framing, Framing::Length)
     }
 
@@ -58,20 +59,20 @@ impl EarlyAnswer {
 
     /// Sends the parts of the request with a pause between them, receives the answer, and then sends another request on
     /// the same connection.
-    async fn assert_goes_on(&self, parts: &[&[u8]]) {
+    async fn assert_connection_goes_on(&self, parts: &[&[u8]]) {
         let name = self.name();
         for _ in 0..ATTEMPTS {
             let begun = Instant::now();
             let mut stream = self.server.connect().await;
             for (index, part) in parts.iter().enumerate() {
                 if index > 0 {
-                    // This delay is under test.
+                    // The delay is what the test is about.
                     sleep(Duration::from_millis(50)).await;
                 }
                 stream.write_all(part).await.unwrap();
             }
             let answer = receive(&mut stream, self.method).await;
-            if has_stalled(&answer, begun) {
+            if may_have_timed_out(&answer, begun) {
                 continue;
             }
             assert_eq!((answer.status, answer.header("connection")), (self.status, None), "{name}");
@@ -79,11 +80,11 @@ impl EarlyAnswer {
             assert_eq!(receive(&mut stream, "GET").await.status, 200, "the request after {name}");
             return;
         }
-        panic!("the connection ended {ATTEMPTS} times, each after {REST_TIMEOUT:?}: {name}");
+        panic!("the connection ended in each of {ATTEMPTS} attempts, after {REST_TIMEOUT:?} or more: {name}");
     }
 
     /// Receives the answer and the end of the connection that it announces.
-    async fn assert_ends(&self, mut stream: TcpStream) {
+    async fn assert_connection_ends(&self, mut stream: TcpStream) {
         let answer = read_to_end(&mut stream).await;
         assert_eq!(
             (answer.status, answer.header("connection")),
@@ -94,8 +95,8 @@ impl EarlyAnswer {
     }
 }
 
-/// Whether the server ended a connection, and may have done so because the rest of the body took too long.
-fn has_stalled(answer: &Response, begun: Instant) -> bool {
+/// Whether the server ended a connection, and may have done so because the test sent the rest of the body too late.
+fn may_have_timed_out(answer: &Response, begun: Instant) -> bool {
     answer.header("connection").is_some() && begun.elapsed() >= REST_TIMEOUT
 }
 
@@ -113,7 +114,7 @@ async fn receive(stream: &mut TcpStream, method: &str) -> Response {
     response
 }
 
-async fn early_answers() -> Vec<EarlyAnswer> {
+async fn requests_with_unread_bodies() -> Vec<RequestWithUnreadBody> {
     let open = Arc::new(start().await);
     let loopback = Arc::new(
         start_with(HttpOptions {
@@ -129,11 +130,12 @@ async fn early_answers() -> Vec<EarlyAnswer> {
     let overloaded = Arc::new(start_with(HttpOptions { limits: overloaded, ..HttpOptions::default() }).await);
     let rate_limit = Some("1/h".parse().unwrap());
     let rate_limited = Arc::new(start_with(HttpOptions { rate_limit, ..HttpOptions::default() }).await);
-    let request = format!("POST {API}/apps/{APP} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    assert_eq!(rate_limited.send_text(&request).await.status, 200);
+    // Uses up the allowance of one request an hour.
+    let first_request = format!("POST {API}/apps/{APP} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(rate_limited.send_text(&first_request).await.status, 200);
     let json = "content-type: application/json\r\n";
     let preflight = "origin: https://chat.example\r\naccess-control-request-method: PUT\r\n";
-    let answer = |server: &Arc<TestServer>, method, path: &str, headers, status| EarlyAnswer {
+    let request = |server: &Arc<TestServer>, method, path: &str, headers, status| RequestWithUnreadBody {
         server: Arc::clone(server),
         method,
         path: path.to_owned(),
@@ -143,75 +145,76 @@ async fn early_answers() -> Vec<EarlyAnswer> {
     let app = format!("{API}/apps/{APP}");
     let api = |path: &str| format!("{API}{path}");
     vec![
-        answer(&open, "POST", &api("/nowhere"), json, 404),
-        answer(&open, "POST", &api("/apps/None"), json, 404),
-        answer(&open, "POST", &app, json, 200),
-        answer(&open, "POST", &api("/operators"), json, 401),
-        answer(&open, "POST", &api("/operators"), "authorization: Bearer wrong\r\n", 403),
-        answer(&open, "PUT", &api("/length"), json, 405),
-        answer(&open, "POST", &api("/length"), "content-type: text/plain\r\n", 415),
-        answer(
+        request(&open, "POST", &api("/nowhere"), json, 404),
+        request(&open, "POST", &api("/apps/None"), json, 404),
+        request(&open, "POST", &app, json, 200),
+        request(&open, "POST", &api("/operators"), json, 401),
+        request(&open, "POST", &api("/operators"), "authorization: Bearer wrong\r\n", 403),
+        request(&open, "PUT", &api("/length"), json, 405),
+        request(&open, "POST", &api("/length"), "content-type: text/plain\r\n", 415),
+        request(
             &open,
             "POST",
             &api("/length"),
             "content-type: application/json\r\ncontent-encoding: br\r\n",
             415,
         ),
-        answer(&open, "POST", &api("/query"), json, 400),
-        answer(&open, "POST", &api("/length"), "last-event-id: 1\r\nlast-event-id: 2\r\n", 400),
-        answer(&open, "POST", &api("/length"), "host: a b\r\n", 400),
-        answer(&open, "GET", &api("/small"), "", 200),
-        answer(&open, "HEAD", &api("/small"), "", 200),
-        answer(&open, "GET", &api("/empty"), "", 204),
-        answer(&open, "GET", "/", "accept: text/html\r\n", 307),
-        answer(&open, "DELETE", &api("/small"), "", 405),
-        answer(&loopback, "POST", &api("/length"), "host: evil.example\r\n", 403),
-        answer(&loopback, "OPTIONS", &api("/length"), preflight, 200),
-        answer(&small_bodies, "POST", &api("/length"), json, 413),
-        answer(&rate_limited, "POST", &app, json, 429),
-        answer(&overloaded, "POST", &api("/length"), json, 503),
-        answer(&overloaded, "GET", &api("/small"), "", 503),
+        request(&open, "POST", &api("/query"), json, 400),
+        request(&open, "POST", &api("/length"), "last-event-id: 1\r\nlast-event-id: 2\r\n", 400),
+        request(&open, "POST", &api("/length"), "host: a b\r\n", 400),
+        request(&open, "GET", &api("/small"), "", 200),
+        request(&open, "HEAD", &api("/small"), "", 200),
+        request(&open, "GET", &api("/empty"), "", 204),
+        request(&open, "GET", "/", "accept: text/html\r\n", 307),
+        request(&open, "DELETE", &api("/small"), "", 405),
+        request(&loopback, "POST", &api("/length"), "host: evil.example\r\n", 403),
+        request(&loopback, "OPTIONS", &api("/length"), preflight, 200),
+        request(&small_bodies, "POST", &api("/length"), json, 413),
+        request(&rate_limited, "POST", &app, json, 429),
+        request(&overloaded, "POST", &api("/length"), json, 503),
+        request(&overloaded, "GET", &api("/small"), "", 503),
     ]
 }
 
-async fn for_each_answer(check: impl AsyncFn(&EarlyAnswer, Framing)) {
-    let answers = early_answers().await;
+/// Runs a check for each request and framing, all at the same time.
+async fn for_each_request(check: impl AsyncFn(&RequestWithUnreadBody, Framing)) {
+    let requests = requests_with_unread_bodies().await;
     let check = &check;
-    let checks = answers.iter().flat_map(|answer| {
-        [Framing::Length, Framing::Chunks].map(|framing| async move { check(answer, framing).await })
+    let checks = requests.iter().flat_map(|request| {
+        [Framing::Length, Framing::Chunks].map(|framing| async move { check(request, framing).await })
     });
     join_all(checks).await;
 }
 
 #[tokio::test]
 async fn a_connection_goes_on_if_the_unread_body_came_with_the_head() {
-    for_each_answer(async |answer, framing| {
-        let (head, body) = answer.framed(framing);
-        answer.assert_goes_on(&[&[head.as_bytes(), &body].concat()]).await;
+    for_each_request(async |request, framing| {
+        let (head, body) = request.framed(framing);
+        request.assert_connection_goes_on(&[&[head.as_bytes(), &body].concat()]).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_connection_goes_on_if_the_unread_body_comes_later_than_the_head() {
-    for_each_answer(async |answer, framing| {
-        let (head, body) = answer.framed(framing);
-        answer.assert_goes_on(&[head.as_bytes(), &body]).await;
+    for_each_request(async |request, framing| {
+        let (head, body) = request.framed(framing);
+        request.assert_connection_goes_on(&[head.as_bytes(), &body]).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_connection_ends_with_its_response_if_the_unread_body_does_not_come() {
-    for_each_answer(async |answer, framing| {
-        if !answer.reads_no_body(framing) {
+    for_each_request(async |request, framing| {
+        if !request.is_answered_from_head(framing) {
             return;
         }
-        let (head, body) = answer.framed(framing);
+        let (head, body) = request.framed(framing);
         for body in [&body[..0], &body[..body.len() / 2]] {
-            let mut stream = answer.server.connect().await;
+            let mut stream = request.server.connect().await;
             stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
-            answer.assert_ends(stream).await;
+            request.assert_connection_ends(stream).await;
         }
     })
     .await;
@@ -219,18 +222,18 @@ async fn a_connection_ends_with_its_response_if_the_unread_body_does_not_come() 
 
 #[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_not_asked_for_a_body_that_is_not_read() {
-    for_each_answer(async |answer, framing| {
-        if !answer.reads_no_body(framing) {
+    for_each_request(async |request, framing| {
+        if !request.is_answered_from_head(framing) {
             return;
         }
         let framing = match framing {
             Framing::Length => format!("content-length: {}\r\n", BODY.len()),
             Framing::Chunks => "transfer-encoding: chunked\r\n".to_owned(),
         };
-        let head = answer.head(&format!("{framing}expect: 100-continue\r\n"));
-        let mut stream = answer.server.connect().await;
+        let head = request.head(&format!("{framing}expect: 100-continue\r\n"));
+        let mut stream = request.server.connect().await;
         stream.write_all(head.as_bytes()).await.unwrap();
-        answer.assert_ends(stream).await;
+        request.assert_connection_ends(stream).await;
     })
     .await;
 }
@@ -238,14 +241,14 @@ async fn a_client_that_waits_for_100_continue_is_not_asked_for_a_body_that_is_no
 #[tokio::test]
 async fn a_connection_ends_with_its_response_if_the_unread_body_is_large() {
     let body = message(100_000);
-    for_each_answer(async |answer, framing| {
+    for_each_request(async |request, framing| {
         let (head, body) = match framing {
-            Framing::Length => (answer.head(&format!("content-length: {}\r\n", body.len())), body.clone()),
-            Framing::Chunks => (answer.head("transfer-encoding: chunked\r\n"), chunked(&body)),
+            Framing::Length => (request.head(&format!("content-length: {}\r\n", body.len())), body.clone()),
+            Framing::Chunks => (request.head("transfer-encoding: chunked\r\n"), chunked(&body)),
         };
-        let mut stream = answer.server.connect().await;
+        let mut stream = request.server.connect().await;
         stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
-        answer.assert_ends(stream).await;
+        request.assert_connection_ends(stream).await;
     })
     .await;
 }
@@ -261,14 +264,14 @@ async fn a_connection_goes_on_after_64_kib_of_an_unread_body() {
             let begun = Instant::now();
             stream.write_all(&request).await.unwrap();
             let response = receive(&mut stream, "POST").await;
-            if has_stalled(&response, begun) {
+            if may_have_timed_out(&response, begun) {
                 continue 'attempts;
             }
             assert_eq!((response.status, response.header("connection")), (404, None));
         }
         return;
     }
-    panic!("the connection ended {ATTEMPTS} times, each after {REST_TIMEOUT:?}");
+    panic!("the connection ended in each of {ATTEMPTS} attempts, after {REST_TIMEOUT:?} or more");
 }
 
 #[tokio::test]
