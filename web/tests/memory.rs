@@ -259,7 +259,7 @@ async fn a_response_that_is_not_read_is_aborted_after_the_write_timeout_and_othe
     server.wait_for(|usage| usage.free_slots == 9).await;
     let unread = send_get(&mut client, "/large").await;
     assert_eq!(unread.status(), 200);
-    // The connection keeps the chunk that it has taken.
+    // The abort can't release the chunk that the connection has taken already.
     server.wait_for(|usage| usage.free_slots == 9 && usage.unsent_response_bytes <= 20 * 1024).await;
     server.release_slow.notify_one();
     assert_eq!(timeout(DEADLINE, slow).await.unwrap().unwrap().status(), 200);

@@ -104,6 +104,7 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap()
     }
 
+    /// Checks that the reply is a problem, and returns its status and error code.
     fn problem(&self) -> (u16, String) {
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let body = self.json();
@@ -124,6 +125,7 @@ async fn get_path(app: &Router, path: &str) -> Reply {
     send(app, Request::get(path), Body::empty()).await
 }
 
+/// The result of [`Reply::problem`] for this status and error code.
 fn code(status: u16, code: ErrorCode) -> (u16, String) {
     (status, code.to_string())
 }

@@ -315,7 +315,7 @@ async fn shutdown_ends_busy_http2_connections_that_were_not_accepted_yet() {
     let served = serve_on(listener, options, async {});
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
-    // The connection is never idle: each response takes two seconds.
+    // The connection is never idle: each response takes two seconds, and a request is sent every 300 ms.
     let mut responses = JoinSet::new();
     let requests = async {
         while let Ok(mut ready) = sender.clone().ready().await {
