@@ -1,11 +1,13 @@
 //! The routes that list and show dead letters: `GET /dead-letters` and `/dead-letters/{position}`.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use chat_domain::Position;
 use chat_domain::projection::ProjectionName;
 use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use chat_operations::dead_letters::show::{DeadLetterDetails, show};
+use chat_operations::dead_letters::unknown_stream;
 use chat_operations::envelope::{Diagnostic, Envelope, Report};
 use chat_operations::projections::ProjectionsError;
 use chat_web::admin_auth::ReadingOperator;
@@ -124,11 +126,19 @@ pub(crate) async fn list_dead_letters(
         limit: parse_number("limit", params.limit.as_deref(), 100, 1..=1_000)?,
     };
     let page = list(&api.projections, &options).await.map_err(projections_problem)?;
+    let unknown = match &options.stream {
+        Some(stream) if page.dead_letters.is_empty() => {
+            unknown_stream(&*api.projections.log, stream).await.map_err(Problem::from)?
+        }
+        _ => None,
+    };
     let last = page.dead_letters.last();
     let next_cursor = last
         .filter(|_| page.more)
         .and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
-    Ok((next_cursor, envelope(DeadLetterListReport(page))).into_response())
+    let Json(mut answer) = envelope(DeadLetterListReport(page));
+    answer.diagnostics.extend(unknown.map(Diagnostic::warning));
+    Ok((next_cursor, Json(answer)).into_response())
 }
 
 problem_responses!(pub(crate) ShowProblems:

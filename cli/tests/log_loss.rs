@@ -155,8 +155,21 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
     let (process, reason) = start_refusing_commands(&serve(data), &words).await;
     let verify = json!({ "reason": "a test", "execute": true });
-    let refused = process.client().post("/admin/v1/audit/verifications", &verify).send().await.expect(503);
-    assert_eq!(refused.code(), "event_store_unavailable", "an action was appended to a log that lost events");
+    let refusal = format!("{reason}; first restore the log, or accept the loss");
+    for path in [
+        "audit/verifications",
+        "projections/rebuilds",
+        "projections/promotions",
+        "projections/rollbacks",
+        "projections/drops",
+    ] {
+        let refused = process.client().post(format!("/admin/v1/{path}"), &verify).send().await.expect(409);
+        let detail = refused.json()["detail"].to_string();
+        assert!(refused.code() == "action_not_possible" && detail.contains(&refusal), "{path}: {detail}");
+    }
+    let url = process.client().url_of("");
+    let at_server = ["projections", "rebuild", "--all", "--reason", "a test", "--execute", "--server", &url];
+    expect_exit(&operate(data, &at_server), 2, &refusal);
     let remaining_head: u64 = reason
         .strip_prefix("the log ends at position ")
         .and_then(|rest| rest.split(',').next()?.parse().ok())
@@ -183,7 +196,7 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
         let execute = ["--all", "--reason", "a test", "--execute"];
         let refused = operate(data, &[&["projections"], verb, &execute].concat());
-        expect_exit(&refused, 2, &format!("{reason}; first restore the log, or accept the loss"));
+        expect_exit(&refused, 2, &refusal);
     }
     assert_eq!(quarantined_projections(data), [""; 0], "something was quarantined");
 

@@ -328,6 +328,16 @@ async fn a_rollback_without_names_is_recorded_with_them_and_found_by_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_warns_that_a_generation_would_first_be_built() {
+    let system = System::sqlite().await;
+    let promoted = ProjectionsPromoted { generations: second_read_model(), reason: "a test".to_owned() };
+    system.record(None, promoted).await;
+    let planned = system.jobs().dry_run(&JobAction::RollBack(SwitchOverRequest::default())).await.unwrap();
+    let warning = &planned.diagnostics[0].message;
+    assert!(warning.starts_with("there is nothing of read_model 1 at "), "{warning}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_without_names_is_refused_while_a_job_may_change_what_it_means() {
     let system = System::sqlite().await;
     let (jobs, reason) = (system.jobs(), Reason::parse("a test").unwrap());

@@ -13,7 +13,7 @@ use crate::engines::{
     ReadModelLocation, StorageLocations, open_backup, open_existing_event_store, refuse_backup,
 };
 use crate::failure::Failure;
-use crate::log_guard::{LogEvidence, find_problem};
+use crate::log_guard::LogEvidence;
 
 /// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
@@ -69,17 +69,6 @@ impl CommandContext {
             )));
         }
         Ok(storage)
-    }
-}
-
-/// Fails if the log has lost events or is another log. A change of projections would wait for events that are lost, or
-/// remove what is left of them.
-pub(super) async fn refuse_problem_of_log(locations: &StorageLocations) -> Result<(), Failure> {
-    match find_problem(locations).await? {
-        None => Ok(()),
-        Some(problem) => Err(Failure::new(format!(
-            "{problem}; first restore the log, or accept the loss: see docs/operations/lost-events.md"
-        ))),
     }
 }
 

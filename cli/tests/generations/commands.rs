@@ -189,7 +189,7 @@ async fn check_every_command(topology: Topology) {
     // generations can't be dropped.
     let planned = eventually("the generation can be dropped", async || {
         let answer = scenario.system.run(&["projections", "drop"]).await;
-        let refusal = "--execute would refuse: a projector of the running system works on";
+        let refusal = "the drop would be refused: a projector of the running system works on";
         assert_eq!(answer.0.status.code() == Some(1), answer.stderr().contains(refusal), "{answer:?}");
         Some(answer).filter(|answer| answer.0.status.code() == Some(0))
     });

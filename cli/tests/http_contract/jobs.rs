@@ -162,6 +162,11 @@ async fn dead_letters_that_do_not_exist_are_not_resolved() {
     ] {
         assert_problem(&post(&contract, path, &body).await, 409, "action_not_possible");
     }
+    let unknown = "the log has no stream \"app-x\"";
+    let retry = post(&contract, "/dead-letters/retries", &json!({ "stream": "app-x" })).await;
+    assert_eq!(retry.json()["detail"], unknown);
+    let list = contract.client().get(format!("{ADMIN}/dead-letters?stream=app-x"));
+    assert_eq!(contract.send(list).await.expect(200).json()["diagnostics"][0]["message"], unknown);
     for path in ["/dead-letters/retries", "/dead-letters/acknowledgements"] {
         let dry_run = post(&contract, path, &json!({ "all": true })).await.expect(200).json();
         assert_eq!(dry_run["data"]["executed"], false);

@@ -16,6 +16,7 @@ use chat_domain::{Position, Revision};
 use chat_ports::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
 };
+use chat_ports::event_store::{EventStore, EventStoreError, StreamRead};
 use chat_projector::dead_letters::ActionOutcome;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -153,6 +154,12 @@ impl From<DeadLetter> for BlockingEvent {
             reason: dead_letter.reason,
         }
     }
+}
+
+/// Says that the log has no stream of this name. `None` if the log has the stream.
+pub async fn unknown_stream(log: &dyn EventStore, stream: &str) -> Result<Option<String>, EventStoreError> {
+    let last = log.read_stream(StreamRead::last_event(stream)).await?;
+    Ok(last.is_empty().then(|| format!("the log has no stream {stream:?}")))
 }
 
 impl Projections {

@@ -35,6 +35,11 @@ impl ActionReport {
         self.diagnostics.push(diagnostic);
         self
     }
+
+    pub(super) fn with_all(mut self, diagnostics: Vec<Diagnostic>) -> Self {
+        self.diagnostics.extend(diagnostics);
+        self
+    }
 }
 
 /// Why an action failed, or can't be executed.

@@ -6,9 +6,11 @@ use serde_json::json;
 use super::action::{AcknowledgeRequest, DropRequest, JobAction, SwitchOverRequest, VerifyRequest};
 use super::action_outcome::{ActionError, ActionReport};
 use crate::counted::counted;
-use crate::dead_letters::DeadLetterView;
 use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
-use crate::dead_letters::resolve::{Resolution, blocked_streams, plan_discard, unacknowledged_discards};
+use crate::dead_letters::resolve::{
+    DeadLetterSelection, Resolution, blocked_streams, plan_discard, unacknowledged_discards,
+};
+use crate::dead_letters::{DeadLetterView, unknown_stream};
 use crate::envelope::{Diagnostic, Status};
 use crate::projections::switch_over::{self, SwitchDirection};
 use crate::projections::{Projections, drop_generations, rebuild};
@@ -52,8 +54,8 @@ impl ActionContext<'_> {
                 let names = projections.names();
                 // Without an operator, nothing is dropped.
                 let dropped = drop_generations(self.projections, names, *generation, None).await?;
-                let is_in_use = dropped.generations.iter().any(|generation| generation.in_use);
-                ActionReport::new(Status::for_findings(is_in_use), &dropped)?
+                ActionReport::new(Status::for_findings(dropped.has_findings()), &dropped)?
+                    .with_all(dropped.diagnostics())
             }
             JobAction::RetryDeadLetters(_) | JobAction::DiscardDeadLetter(_) => {
                 let steps = self.resolutions(action).await?;
@@ -91,6 +93,10 @@ impl ActionContext<'_> {
                 )?
             }
         };
+        let report = match self.log().closed_because() {
+            Some(reason) => report.with(Diagnostic::warning(format!("{reason}; nothing is appended to it"))),
+            None => report,
+        };
         Ok(report.with(Diagnostic::note("nothing was changed")))
     }
 
@@ -100,7 +106,8 @@ impl ActionContext<'_> {
         request: &SwitchOverRequest,
     ) -> Result<ActionReport, ActionError> {
         let names = request.names();
-        ActionReport::new(Status::Ok, &switch_over::plan(self.projections, direction, names).await?)
+        let plan = switch_over::plan(self.projections, direction, names).await?;
+        Ok(ActionReport::new(Status::Ok, &plan)?.with_all(plan.diagnostics()))
     }
 
     /// Returns the action with the projections that its request left out, for the record.
@@ -162,7 +169,13 @@ impl ActionContext<'_> {
                 let names = request.projections.names();
                 let streams = blocked_streams(self.projections, names, &selection).await?;
                 if streams.is_empty() && !request.all {
-                    return Err(ActionError::NotPossible("the selection has no dead letters".to_owned()));
+                    let unknown = match &selection {
+                        DeadLetterSelection::Stream(stream) => unknown_stream(self.log(), stream).await?,
+                        _ => None,
+                    };
+                    return Err(ActionError::NotPossible(
+                        unknown.unwrap_or_else(|| "the selection has no dead letters".to_owned()),
+                    ));
                 }
                 let retry = |blocked_stream| Resolution { blocked_stream, discards_first: false };
                 Ok(streams.into_iter().map(retry).collect())

@@ -272,6 +272,7 @@ impl Jobs {
             }
             // The append below fails if another job was requested or has ended since the registry was read, so no other
             // job changes what the names mean.
+            self.shared.projections.ensure_log_takes_appends().map_err(ActionError::from)?;
             let complete_action = context.with_projections(action).await?;
             context.check(&complete_action).await?;
             let (kind, options) = complete_action.to_recorded();

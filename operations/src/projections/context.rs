@@ -1,5 +1,6 @@
 //! The context of projection commands: the log and the locations of the projections.
 
+use std::fmt;
 use std::sync::Arc;
 
 use chat_domain::Position;
@@ -69,6 +70,16 @@ impl Projections {
         Ok(ProjectionGeneration { projection, generation })
     }
 
+    /// Fails if the log takes no appends, as while it has lost events. A change of projections would wait for events
+    /// that are lost, or remove what is left of them.
+    pub(crate) fn ensure_log_takes_appends(&self) -> Result<(), ProjectionsError> {
+        self.log.closed_because().map_or(Ok(()), |reason| {
+            Err(ProjectionsError::NotFound(format!(
+                "{reason}; first restore the log, or accept the loss: see docs/operations/lost-events.md"
+            )))
+        })
+    }
+
     /// Fails if one of these generations is live.
     pub(super) async fn ensure_not_live(
         &self,
@@ -89,6 +100,7 @@ impl Projections {
     ) -> Result<(), ProjectionsError> {
         for generation_id in generation_ids {
             if let Some(mismatch) = self.mismatch_with_log(*generation_id).await? {
+                self.ensure_log_takes_appends()?;
                 let (name, number) = (generation_id.projection.as_str(), generation_id.generation.0);
                 // Without the name, the command would drop the generation of each projection.
                 return Err(ProjectionsError::NotFound(format!(
@@ -143,6 +155,12 @@ pub struct GenerationName {
     pub projection: ProjectionName,
     /// The number of the generation.
     pub generation: Generation,
+}
+
+impl fmt::Display for GenerationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.projection.as_str(), self.generation.0)
+    }
 }
 
 impl From<ProjectionGeneration> for GenerationName {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{GenerationName, Projections};
 use super::error::{ProjectionsError, projection_error};
 use super::handover::has_active_projector;
+use crate::envelope::Diagnostic;
 use crate::operator_actions::{self, Operator};
 
 /// The generations that dropping would remove, or has removed.
@@ -21,6 +22,26 @@ pub struct DropReport {
     pub kept: Vec<KeptGeneration>,
     /// The position of the operator action; `None` if nothing was done.
     pub position: Option<Position>,
+}
+
+impl DropReport {
+    /// Whether nothing was done yet, and a projector works on one of the generations, so that the drop would be refused.
+    pub fn has_findings(&self) -> bool {
+        self.position.is_none() && self.generations.iter().any(|generation| generation.in_use)
+    }
+
+    /// Returns a warning for each generation because of which the drop would be refused.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let in_use =
+            self.generations.iter().filter(|generation| self.position.is_none() && generation.in_use);
+        let warning = |generation: &DroppedGeneration| {
+            let name = generation.named;
+            Diagnostic::warning(format!(
+                "the drop would be refused: a projector of the running system works on {name}"
+            ))
+        };
+        in_use.map(warning).collect()
+    }
 }
 
 /// A generation that was removed, or that a dry run would remove.

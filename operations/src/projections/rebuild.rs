@@ -143,7 +143,8 @@ pub async fn plan(
 }
 
 /// Builds new generations, compares them with the live ones and promotes them. The next call resumes a rebuild whose
-/// process was killed. Fails if another rebuild or promotion makes one of these generations live meanwhile.
+/// process was killed. Fails if the log takes no appends, or if another rebuild or promotion makes one of these generations
+/// live meanwhile.
 pub async fn rebuild(
     projections: &Projections,
     operator: &Operator,
@@ -152,6 +153,7 @@ pub async fn rebuild(
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
 ) -> Result<RebuildReport, ProjectionsError> {
+    projections.ensure_log_takes_appends()?;
     let generations = projections.generations().await?;
     let head = projections.log.head().await?;
     let until = match options.until {

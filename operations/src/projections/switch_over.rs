@@ -13,6 +13,7 @@ use super::context::{GenerationName, Projections};
 use super::error::ProjectionsError;
 use super::handover::{Handover, hand_over, has_active_projector};
 use super::local_projectors::{LocalProjectors, Phase, Progress};
+use crate::envelope::Diagnostic;
 use crate::operator_actions::{self, Operator};
 
 /// The direction of a switch-over.
@@ -38,6 +39,20 @@ pub struct SwitchOverPlan {
     pub locations: Vec<String>,
     /// The last position of the log.
     pub head: Position,
+}
+
+impl SwitchOverPlan {
+    /// Returns a warning for each target generation that can't be read, because the switch-over would have to build it.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let generations = self.to.iter().zip(&self.positions).zip(&self.locations);
+        let missing = generations.filter(|((_, position), _)| position.is_none());
+        let warning = |((generation, _), location): ((&GenerationName, _), &String)| {
+            Diagnostic::warning(format!(
+                "there is nothing of {generation} at {location}: the switch-over would first build it from the whole log"
+            ))
+        };
+        missing.map(warning).collect()
+    }
 }
 
 /// The result of a switch-over.
@@ -103,7 +118,7 @@ pub async fn plan(
 ///
 /// Without `names`, a promotion takes the projections that are being built, or else those that the last rollback
 /// switched. A rollback takes those that the last promotion switched. Both return exactly to the generations that were
-/// live before that switch-over, and fail if one of them was dropped.
+/// live before that switch-over, and fail if one of them was dropped. Both also fail if the log takes no appends.
 pub async fn switch_over(
     projections: &Projections,
     operator: &Operator,
@@ -113,6 +128,7 @@ pub async fn switch_over(
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
 ) -> Result<SwitchOverReport, ProjectionsError> {
+    projections.ensure_log_takes_appends()?;
     let generations = projections.generations().await?;
     let generation_ids = target_generations(&generations, direction, names)?;
     projections.ensure_within_log(&generation_ids).await?;

@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use chat_domain::projection::{Generation, ProjectionName};
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
-use chat_operations::projections::{
-    DropReport, DroppedGeneration, GenerationName, Projections, drop_generations,
-};
+use chat_operations::projections::{DropReport, DroppedGeneration, Projections, drop_generations};
 use chat_projector::generations::GenerationState;
 use clap::Args;
 use serde_json::json;
@@ -20,11 +18,9 @@ use super::progress::ProgressDisplay;
 use super::render::{
     comparison_text, format_bytes, generation_list, switch_over_text, with_handover_warning,
 };
-use crate::engines::StorageLocations;
 use crate::failure::Failure;
-use crate::operator::answer::{Answer, Diagnostic, Severity};
+use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
-use crate::operator::context::refuse_problem_of_log;
 use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
 
@@ -107,13 +103,12 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         let (projections, names) = open_selected(options, direction).await?;
         let plan =
             switch_over::plan(&projections, direction, Some(&names)).await.map_err(projections_failure)?;
-        let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(missing_warnings(&plan));
+        let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(plan.diagnostics());
         return Ok(answer.with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
     let (projections, names) = open_selected(options, direction).await?;
-    refuse_problem_of_log(&StorageLocations::from_options(&options.common.engines, None)?).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let switched = switch_over::switch_over(
@@ -163,19 +158,6 @@ fn plan_text(plan: &SwitchOverPlan) -> String {
     )
 }
 
-/// Warns of each target generation that can't be read, because the switch-over would have to build it.
-fn missing_warnings(plan: &SwitchOverPlan) -> Vec<Diagnostic> {
-    let generations = plan.to.iter().zip(&plan.positions).zip(&plan.locations);
-    let missing = generations.filter(|((_, position), _)| position.is_none());
-    let warning = |((generation, _), location): ((&GenerationName, _), &String)| {
-        Diagnostic::warning(format!(
-            "there is nothing of {} at {location}: --execute would first build it from the whole log",
-            generation_list(&[*generation])
-        ))
-    };
-    missing.map(warning).collect()
-}
-
 pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     let names = options.selection.names();
     let generation = options.generation.map(Generation);
@@ -203,16 +185,10 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     if dropped.generations.is_empty() || was_executed {
         return Ok(answer);
     }
-    let in_use: Vec<_> = dropped.generations.iter().filter(|generation| generation.in_use).collect();
-    let mut answer = answer.with_diagnostic(Severity::Note, NOTHING_DONE).with_finding(!in_use.is_empty());
-    for generation in in_use {
-        let name = generation_list(&[generation.named]);
-        answer = answer.with_diagnostic(
-            Severity::Warning,
-            format!("--execute would refuse: a projector of the running system works on {name}"),
-        );
-    }
-    Ok(answer)
+    Ok(answer
+        .with_diagnostics(dropped.diagnostics())
+        .with_diagnostic(Severity::Note, NOTHING_DONE)
+        .with_finding(dropped.has_findings()))
 }
 
 /// Lists the generations that are dropped, or would be, and those that stay.

@@ -13,11 +13,9 @@ use super::progress::ProgressDisplay;
 use super::render::{
     comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
 };
-use crate::engines::StorageLocations;
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
-use crate::operator::context::refuse_problem_of_log;
 use crate::operator::server::{self, ServerAction, ServerArgs};
 use crate::operator::table::table_with_wrapped_last_column;
 use crate::projection_name::ProjectionNameArg;
@@ -89,7 +87,6 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
     let projections = open_projections_for_changes(&options.common, &rebuild_options.names).await?;
-    refuse_problem_of_log(&StorageLocations::from_options(&options.common.engines, None)?).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let report =

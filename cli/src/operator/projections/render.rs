@@ -35,10 +35,7 @@ pub(super) fn format_millis(millis: u64) -> String {
 
 /// Formats a list such as `read_model 2, search_index 2`.
 pub(super) fn generation_list(generations: &[GenerationName]) -> String {
-    let labels: Vec<_> = generations
-        .iter()
-        .map(|generation| format!("{} {}", generation.projection.as_str(), generation.generation.0))
-        .collect();
+    let labels: Vec<_> = generations.iter().map(ToString::to_string).collect();
     labels.join(", ")
 }
 

@@ -134,6 +134,10 @@ impl EventStore for GatedEventStore {
         self.event_store.truncated_streams()
     }
 
+    fn closed_because(&self) -> Option<&str> {
+        self.gate.closed_because().or_else(|| self.event_store.closed_because())
+    }
+
     fn has_contiguous_positions(&self) -> bool {
         self.event_store.has_contiguous_positions()
     }

@@ -142,6 +142,11 @@ pub trait EventStore: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Why the log takes no appends, in one sentence, if an [`AppendGate`] is closed for it.
+    fn closed_because(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether positions have no gaps, so that the difference of two positions is a number of events. If not, positions
     /// can only be compared.
     fn has_contiguous_positions(&self) -> bool {
