@@ -92,6 +92,14 @@ async fn processes_run_as_a_user_who_can_only_read_and_append() {
     let backup = data.join("backup").display().to_string();
     expect_exit(&operate(data, &program_url, &["backup", "--out", &backup]), 2, "with Postgres's own tools");
     process.shut_down().await;
+    // The folder has data of the log.
+    expect_exit(&operate(data, &owner_url, &["events", "setup"]), 0, "is set up");
+    let empty = Postgres::shared().create_database();
+    expect_exit(
+        &operate(data, &empty, &["events", "setup"]),
+        1,
+        "this log has no events: is it the right one?",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::engines::{EventStoreLocation, StorageLocations};
 use crate::failure::Failure;
-use crate::operator::answer::Answer;
+use crate::log_guard::find_problem;
+use crate::operator::answer::{Answer, Diagnostic};
 use crate::operator::common_args::CommonArgs;
 
 #[derive(Args)]
@@ -29,7 +30,12 @@ pub(super) async fn set_up(arguments: &SetupArgs) -> Result<Answer, Failure> {
             let granted =
                 user.map(|user| format!("\n{user} may read it and append to it")).unwrap_or_default();
             let text = format!("{} is set up{granted}", locations.event_store.describe());
-            Answer::new(&json!({ "event_store": url.to_string(), "granted_to": user }), text)
+            let answer = Answer::new(&json!({ "event_store": url.to_string(), "granted_to": user }), text)?;
+            // An empty database may be in the place of the one with the log.
+            let problem = find_problem(&locations).await?;
+            Ok(answer
+                .with_finding(problem.is_some())
+                .with_diagnostics(problem.map(|problem| Diagnostic::warning(problem.to_string()))))
         }
         location => Err(Failure::new(format!(
             "{} needs no setup: the first process creates the log; only a log in Postgres has users with rights to grant",
