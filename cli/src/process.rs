@@ -204,7 +204,7 @@ async fn run_role(
     };
     let outcome = tokio::select! {
         () = stopped => Ok(Ended::Stopped),
-        () = wait_for_decision(locations), if !is_usable => Ok(Ended::DecisionRecorded),
+        () = wait_for_decision(locations, &gate), if !is_usable => Ok(Ended::DecisionRecorded),
         result = &mut writer_task => Err(writer_failure(result)),
     };
     // Ends the jobs and the endless responses (live feeds), so that their connections can close.

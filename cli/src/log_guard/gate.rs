@@ -48,17 +48,21 @@ impl LogGate {
     pub(crate) async fn watch(self, event_store: Arc<dyn EventStore>) {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let problem =
-                event_store.verify_identity().await.err().map(|replaced| LogProblem::new(replaced.0));
-            if problem == *self.0.borrow() {
-                continue;
-            }
-            if let Some(problem) = &problem {
-                tracing::error!("{problem}; no commands are taken");
-            } else {
-                tracing::info!("the event log is in place again; commands are taken");
-            }
-            self.0.send_replace(problem);
+            let replaced = event_store.verify_identity().await.err();
+            self.set_problem(replaced.map(|replaced| LogProblem::new(replaced.0)));
         }
+    }
+
+    /// Closes the gate for a problem, or opens it if there is none. Logs a change.
+    pub(super) fn set_problem(&self, problem: Option<LogProblem>) {
+        if problem == *self.0.borrow() {
+            return;
+        }
+        if let Some(problem) = &problem {
+            tracing::error!("{problem}; no commands are taken");
+        } else {
+            tracing::info!("the event log is in place again; commands are taken");
+        }
+        self.0.send_replace(problem);
     }
 }

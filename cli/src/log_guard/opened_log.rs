@@ -9,6 +9,7 @@ use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
 
 use super::evidence::{LogEvidence, LogProblem};
+use super::gate::LogGate;
 use super::missing_log::MissingLog;
 use crate::engines::{
     EventStoreLocation, StorageLocations, open_event_store, refuse_backup, retry_until_available,
@@ -79,12 +80,16 @@ impl OpenedLog {
     }
 }
 
-/// Returns when the log has no problem any more.
-pub(crate) async fn wait_for_decision(locations: &StorageLocations) {
+/// Returns when the log has no problem any more. While it has one, the gate is closed for that problem, which may not be
+/// the one that was found at the start.
+pub(crate) async fn wait_for_decision(locations: &StorageLocations, gate: &LogGate) {
     loop {
         tokio::time::sleep(DECISION_POLL_INTERVAL).await;
-        if matches!(find_problem(locations).await, Ok(None)) {
-            return;
+        match find_problem(locations).await {
+            Ok(None) => return,
+            Ok(problem) => gate.set_problem(problem),
+            // The log can't be read now.
+            Err(_) => {}
         }
     }
 }
