@@ -11,6 +11,7 @@ use super::error::{ProjectionsError, projection_error};
 use super::explain::{ExplainedDifference, LiveReader, explain};
 use super::handover::has_active_projector;
 use super::local_projectors::{LocalProjector, LocalProjectors, Phase, Progress};
+use super::switch_over::projections_being_built;
 
 /// The maximal number of differences that are explained. Further differences are only counted.
 pub const MAX_EXPLAINED: usize = 20;
@@ -43,6 +44,12 @@ impl Comparison {
     pub fn has_findings(&self) -> bool {
         self.differing > 0 || self.unreadable.is_some()
     }
+}
+
+/// Returns the projections that are compared if none is named: those that are being built, or else all.
+pub async fn default_projections(projections: &Projections) -> Result<Vec<ProjectionName>, ProjectionsError> {
+    let built = projections_being_built(&projections.generations().await?);
+    Ok(if built.is_empty() { ProjectionName::ALL.to_vec() } else { built })
 }
 
 /// Compares another generation of each projection with the live one. The other generation is the one that is being

@@ -213,14 +213,19 @@ fn target_generation(history: &GenerationHistory, direction: SwitchDirection) ->
     }
 }
 
+/// Returns the projections of which a generation is being built.
+pub(super) fn projections_being_built(generations: &Generations) -> Vec<ProjectionName> {
+    let is_built = |name: &ProjectionName| generations.for_projection(*name).building.is_some();
+    ProjectionName::ALL.into_iter().filter(is_built).collect()
+}
+
 /// Returns the projections of a switch-over without names. Fails if the last switch-over does not say which are meant, or
 /// can't be undone.
 pub fn default_projections(
     generations: &Generations,
     direction: SwitchDirection,
 ) -> Result<Vec<ProjectionName>, ProjectionsError> {
-    let is_built = |name: &ProjectionName| generations.for_projection(*name).building.is_some();
-    let built: Vec<_> = ProjectionName::ALL.into_iter().filter(is_built).collect();
+    let built = projections_being_built(generations);
     if direction == SwitchDirection::Promote && !built.is_empty() {
         return Ok(built);
     }

@@ -32,11 +32,11 @@ impl ProjectionSelection {
     }
 }
 
-/// Arguments that select the projections of a switch-over.
+/// Arguments that select the projections of a switch-over, or of a comparison before it.
 #[derive(Args)]
 pub(super) struct SwitchOverSelection {
     /// Projection [default: `promote` takes those that are being built, or else those that the last rollback changed;
-    /// `rollback` takes those that the last promotion changed]
+    /// `rollback` takes those that the last promotion changed; `diff` takes those that are being built, or else all]
     name: Option<ProjectionNameArg>,
     /// All projections
     #[arg(long, conflicts_with = "name")]

@@ -27,7 +27,7 @@ use crate::operator::table::table_with_wrapped_last_column;
 #[derive(Args)]
 pub(crate) struct DiffOptions {
     #[command(flatten)]
-    selection: ProjectionSelection,
+    selection: SwitchOverSelection,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
@@ -62,8 +62,12 @@ pub(crate) struct DropOptions {
 const NOTHING_DONE: &str = "nothing was done; --execute does it";
 
 pub(super) async fn diff(options: &DiffOptions) -> Result<Answer, Failure> {
-    let names = options.selection.names();
-    let projections = open_projections_for_changes(&options.common, &names).await?;
+    let projections = open_projections(&options.common).await?;
+    let names = match options.selection.names() {
+        Some(names) => names,
+        None => compare::default_projections(&projections).await.map_err(projections_failure)?,
+    };
+    ensure_located(&options.common, &projections, &names).await?;
     let cancel = cancel_on_signal()?;
     let display = ProgressDisplay::start();
     let comparisons = compare::diff(&projections, &names, &display.progress, &cancel).await;
