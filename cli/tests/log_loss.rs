@@ -154,22 +154,6 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     process.shut_down().await;
     assert!(fs::read(data.join("events.db-wal")).expect("the WAL") == damaged_wal, "the WAL was changed");
     let (process, reason) = start_refusing_commands(&serve(data), &words).await;
-    let verify = json!({ "reason": "a test", "execute": true });
-    let refusal = format!("{reason}; first restore the log, or accept the loss");
-    for path in [
-        "audit/verifications",
-        "projections/rebuilds",
-        "projections/promotions",
-        "projections/rollbacks",
-        "projections/drops",
-    ] {
-        let refused = process.client().post(format!("/admin/v1/{path}"), &verify).send().await.expect(409);
-        let detail = refused.json()["detail"].to_string();
-        assert!(refused.code() == "action_not_possible" && detail.contains(&refusal), "{path}: {detail}");
-    }
-    let url = process.client().url_of("");
-    let at_server = ["projections", "rebuild", "--all", "--reason", "a test", "--execute", "--server", &url];
-    expect_exit(&operate(data, &at_server), 2, &refusal);
     let remaining_head: u64 = reason
         .strip_prefix("the log ends at position ")
         .and_then(|rest| rest.split(',').next()?.parse().ok())
@@ -190,14 +174,8 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     }
     client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
     expect_exit(&operate(data, &["events", "check"]), 0, &reason);
-    expect_exit(&operate(data, &["projections", "list"]), 0, &reason);
-    // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
-    // that contains them.
-    for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
-        let execute = ["--all", "--reason", "a test", "--execute"];
-        let refused = operate(data, &[&["projections"], verb, &execute].concat());
-        expect_exit(&refused, 2, &refusal);
-    }
+    expect_exit(&operate(data, &["projections", "list"]), 1, &reason);
+    expect_actions_refused(data, &client, &reason).await;
     assert_eq!(quarantined_projections(data), [""; 0], "something was quarantined");
 
     expect_exit(&operate(data, &["events", "accept-loss"]), 1, &reason);
@@ -250,6 +228,29 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
         fs::write(data.join("read-model.db"), "damaged").expect("damage");
         serve(data).start().await.shut_down().await;
         assert_eq!(quarantined_projections(data), quarantined);
+    }
+}
+
+/// Expects that no action is executed on a log with a problem, whichever way an operator takes.
+async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
+    let refusal = format!("{problem}; first restore the log, or accept the loss");
+    // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
+    // that contains them.
+    let url = client.url_of("");
+    for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
+        let execute = ["--all", "--reason", "a test", "--execute"];
+        expect_exit(&operate(data, &[&["projections"], verb, &execute].concat()), 2, &refusal);
+        let at_server = operate(data, &[&["projections"], verb, &execute, &["--server", &url]].concat());
+        expect_exit(&at_server, 2, &refusal);
+    }
+    for path in ["audit/verifications", "projections/drops", "dead-letters/retries"] {
+        let mut body = json!({ "reason": "a test", "execute": true });
+        if path.ends_with("retries") {
+            body["all"] = true.into();
+        }
+        let refused = client.post(format!("/admin/v1/{path}"), &body).send().await.expect(409);
+        let detail = refused.json()["detail"].to_string();
+        assert!(refused.code() == "action_not_possible" && detail.contains(&refusal), "{path}: {detail}");
     }
 }
 
@@ -322,6 +323,39 @@ async fn no_new_log_is_created_where_another_one_was() {
     process.client().get(message_path(&token, 1, 1)).send().await.expect(404);
     create_app(&process.client(), "a new beginning").await;
     assert_eq!(quarantined_projections(&data).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_another_log_is_named_until_all_of_it_is_moved_away() {
+    let folder = folder();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let process = serve(&data).start().await;
+    fill(&process).await;
+    process.shut_down().await;
+    let process = serve(&other).start().await;
+    let token = create_app(&process.client(), "of the right log").await;
+    process.shut_down().await;
+    fs::copy(other.join("events.db"), data.join("events.db")).expect("a copy");
+
+    let (process, _) = start_refusing_commands(&serve(&data), &["of another log"]).await;
+    let names = ["log-anchor", "idempotency.db", "read-model.db", "search-index"];
+    let mut left = names.map(|name| data.join(name).display().to_string()).to_vec();
+    while !left.is_empty() {
+        let is_named = |reason: &str, path: &String| reason.ends_with(&format!("{path} away"));
+        let index = eventually("something that is still there is named", async || {
+            let ready = process.client().get("/readyz").try_send().await.ok()?.json();
+            let reason = ready["parts"][0]["reason"].as_str()?;
+            left.iter().position(|path| is_named(reason, path))
+        })
+        .await;
+        let path = left.remove(index);
+        for suffix in ["", "-wal", "-shm"] {
+            // A WAL may not be there.
+            let _ = fs::rename(format!("{path}{suffix}"), format!("{path}.moved{suffix}"));
+        }
+    }
+    process.wait_until_ready().await;
+    create_chat(&process.client(), &token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use clap::parser::ValueSource;
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
-use super::backup::{backup_failure, describe};
+use super::backup::{backup_failure, describe, refuse_hidden_backup};
 use super::progress::Progress;
 use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
 use crate::failure::Failure;
@@ -91,6 +91,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let executed_by = if execution.execute { Some((action.operator(), action.reason()?)) } else { None };
     let locations = StorageLocations::from_options(&common.engines, None)?;
     let log_file = log_file(&locations)?;
+    refuse_hidden_backup(from)?;
     let leftovers = find_leftovers(&locations).await?;
     // The total is for the progress bar only. If the manifest can't be read, `RestorePlan::new` fails below.
     let total = Manifest::read(from).ok().map(|manifest| manifest.events);

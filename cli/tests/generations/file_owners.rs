@@ -141,6 +141,23 @@ async fn a_rebuild_that_the_service_has_no_permission_to_take_over_is_a_finding(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_root_made_is_not_restored_by_the_service_without_advice() {
+    if !can_change_users() {
+        return;
+    }
+    let (service, backups) = (Service::start().await, folder());
+    fs::set_permissions(backups.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let backup = backups.path().join("backup").display().to_string();
+    let made = service.run(0, &["backup", "--out", &backup]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let advice = format!("`sudo chown -R {SERVICE_USER_NAME}: {backup}` gives it to {SERVICE_USER_NAME}");
+    for arguments in [&["restore", "--from", &*backup][..], &["audit", "verify", "--backup", &*backup]] {
+        let refused = service.run(SERVICE_USER, arguments);
+        assert!(refused.code == Some(2) && refused.stderr.contains(&advice), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_third_user_is_refused_with_the_name_of_the_owner() {
     if !can_change_users() {
         return;

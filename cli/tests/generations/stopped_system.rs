@@ -10,7 +10,7 @@ use chat_ports::heartbeat::{Heartbeat, ProjectorRole};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::api::{create_app, create_chat, create_message};
+use crate::harness::api::{create_app, create_chat, create_message, message_path};
 use crate::harness::deployment::folder;
 use crate::harness::process::{ProcessOptions, program};
 
@@ -189,7 +189,7 @@ async fn a_previous_generation_with_events_that_the_log_lost_is_marked_and_not_u
     // In the old copy of the log, generation 2 is live, and generation 1 the previous one.
     copy_log(&system.path("old"), &system.path("data"));
     system.execute(0, "events accept-loss");
-    let listed = system.run(0, "projections list");
+    let listed = system.run(1, "projections list");
     let previous = &listed["data"]["generations"][0];
     assert_eq!((&previous["generation"], &previous["standing"]), (&1.into(), &"previous".into()), "{listed}");
     let is_marked = |listed: &Value| {
@@ -207,7 +207,7 @@ async fn a_previous_generation_with_events_that_the_log_lost_is_marked_and_not_u
     };
     let heartbeats = FileHeartbeats::for_path(system.path("data/read-model.db"));
     heartbeats.publish(ProjectorRole::Active, &heartbeat).expect("a heartbeat");
-    let listed = system.run(0, "projections list");
+    let listed = system.run(1, "projections list");
     assert!(listed["data"]["generations"][0]["state"] == "waiting" && is_marked(&listed), "{listed}");
     heartbeats.remove(ProjectorRole::Active).expect("a removal");
 
@@ -219,6 +219,62 @@ async fn a_previous_generation_with_events_that_the_log_lost_is_marked_and_not_u
     let command = message(&refused).split('`').nth(1).expect("a command");
     let dropped = system.execute(0, command);
     assert_eq!(names(&dropped["data"]["generations"]), ["read_model 1"], "{dropped}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
+    let system = StoppedSystem::create().await;
+    copy_log(&system.path("data"), &system.path("old"));
+    let server = ProcessOptions::new("serve", &system.path("data")).start().await;
+    create_message(&server.client(), &system.token, 1, "lost").await;
+    server.wait_until_caught_up().await;
+    server.shut_down().await;
+    let file = |name: &str| system.path(name).display().to_string();
+    let (key, checkpoint) = (file("key"), file("checkpoint"));
+    let keygen = program().args(["audit", "keygen", "--name", "example.com/audit", "--out", &key]).output();
+    assert!(keygen.expect("the program runs").status.success());
+    system.run(0, &format!("audit checkpoint --key {key} --out {checkpoint} --reason test"));
+    copy_log(&system.path("old"), &system.path("data"));
+
+    system.run(1, "projections list");
+    for sampled in ["", " --full"] {
+        let refused = system.run(2, &format!("projections verify{sampled}"));
+        assert!(message(&refused).contains("first restore the log, or accept the loss"), "{refused}");
+    }
+    let explained = system.run(1, &format!("audit explain message {} 1 2", system.token));
+    assert!(
+        message(&explained).contains("the log, which has lost events: the log ends at position 3"),
+        "{explained}"
+    );
+    let mut verify = program();
+    verify.args(["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &format!("{key}.pub")]);
+    let verified = verify.arg("--data-dir").arg(system.path("data")).output().expect("the program runs");
+    let text = String::from_utf8(verified.stdout).expect("text");
+    assert!(text.starts_with("the log has lost events: it ends at position 3;"), "{text}");
+    assert!(text.contains("the events before event 4, the first one that is lost, are unaltered"), "{text}");
+    let backed_up = system.run(1, &format!("backup --out {}", file("backup")));
+    assert!(message(&backed_up).starts_with("earlier backups may have events that this one lacks"));
+    assert_eq!(backed_up["data"]["manifest"]["position"], 3, "{backed_up}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_counts_the_same_rows_in_a_sample_of_all_chats_as_in_full() {
+    let system = StoppedSystem::create().await;
+    let server = ProcessOptions::new("serve", &system.path("data")).start().await;
+    let client = server.client();
+    create_chat(&client, &system.token).await;
+    create_message(&client, &system.token, 2, "two").await;
+    create_message(&client, &system.token, 2, "three").await;
+    client.delete(message_path(&system.token, 2, 1)).send().await.expect(204);
+    server.wait_until_caught_up().await;
+    server.shut_down().await;
+    for projection in ["read-model", "search-index"] {
+        let count = |how: &str| {
+            let verified = system.run(0, &format!("projections verify {projection} {how}"));
+            verified["data"]["verifications"][0]["compared"].clone()
+        };
+        assert_eq!(count("--sample 50"), count("--full"), "{projection}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,10 @@ pub struct Explanation {
     /// The position of the read model.
     #[schema(value_type = u64)]
     pub read_model_position: Position,
+    /// The last position of the log.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub head: Position,
     /// The number of events of the subject's stream after the position of the read model. The row does not include them
     /// yet.
     pub newer_events: u64,
@@ -123,6 +127,8 @@ pub async fn explain(
     let dead_letters = read_dead_letters(log, read_model, subject).await?;
     let expected = subject_state(log, subject, row.position).await?;
     let newer_events = count_newer_events(log, subject, row.position).await?;
+    // After the row: a projector may have applied later events meanwhile.
+    let head = log.head().await?;
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && !fields.iter().any(ExplainedField::differs);
     Ok(Explanation {
@@ -132,6 +138,7 @@ pub async fn explain(
         agrees,
         fields,
         read_model_position: row.position,
+        head,
         newer_events,
         dead_letters: dead_letters.pending,
         discarded: dead_letters.discarded,
@@ -272,10 +279,15 @@ impl Report for Explanation {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         if !self.agrees {
-            let position = self.read_model_position;
-            diagnostics.push(Diagnostic::warning(format!(
-                "the row differs from the log up to position {position}, the position of the read model"
-            )));
+            let (position, head) = (self.read_model_position, self.head);
+            diagnostics.push(Diagnostic::warning(if position > head {
+                format!(
+                    "the row differs from the log, which has lost events: the log ends at position {head}, and the read \
+                     model is at position {position}"
+                )
+            } else {
+                format!("the row differs from the log up to position {position}, the position of the read model")
+            }));
         }
         if let Some(first) = self.dead_letters.first() {
             diagnostics.push(Diagnostic::warning(format!(

@@ -59,6 +59,10 @@ pub struct ListedGeneration {
     /// The number of dead letters that wait for a retry; `None` if it can't be read.
     #[serde(rename = "parked")]
     pub pending_dead_letters: Option<u64>,
+    /// Whether it has events that the log has lost, so that it can't be used. Programs find this in `last_error`.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub beyond_log: bool,
 }
 
 impl GenerationList {
@@ -70,9 +74,9 @@ impl GenerationList {
 }
 
 impl Report for GenerationList {
-    /// Whether a live generation is missing.
+    /// Whether a live generation is missing, or a generation has events that the log has lost.
     fn has_findings(&self) -> bool {
-        self.missing_live().next().is_some()
+        self.missing_live().next().is_some() || self.generations.iter().any(|listed| listed.beyond_log)
     }
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
@@ -179,11 +183,13 @@ async fn describe_generation(
             store.dead_letter_count().await?,
         ))
     };
+    let mut beyond_log = false;
     let (position, pending_dead_letters, unusable) = match read_progress.await {
         Ok((checkpoint, pending_dead_letters)) => {
             // Events may have been appended and applied since the head was read.
             let head = head.max(projections.log.head().await?);
             let mismatch = find_mismatch(&checkpoint, lineage, head);
+            beyond_log = mismatch.is_some();
             let unusable = mismatch.map(|mismatch| format!("beyond the log, can't be used: {mismatch}"));
             (Some(checkpoint.position), Some(pending_dead_letters), unusable)
         }
@@ -223,6 +229,7 @@ async fn describe_generation(
         // That a generation can't be used matters more than the last error of its projector.
         last_error: unusable.or_else(|| heartbeat.and_then(|heartbeat| heartbeat.last_error)),
         pending_dead_letters,
+        beyond_log,
     })
 }
 

@@ -18,7 +18,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::answer::{Answer, Severity};
-use super::super::backup::backup_failure;
+use super::super::backup::{backup_failure, refuse_hidden_backup};
 use super::super::progress::Progress;
 use super::render_proof;
 use crate::data_owner::file_failure;
@@ -194,8 +194,12 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
             .await;
     let verdict = verdict.map_err(failed)?;
     drop(progress);
+    let head = context.event_store.head().await.ok();
+    let is_loss_known = context.event_store.closed_because().is_some();
+    let lost_after = head.filter(|head| is_loss_known && *head < verdict.checkpoint.position);
     let is_accepted = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
-    let mut answer = Answer::new(&verdict, render_proof::verdict_text(&verdict))?.with_finding(!is_accepted);
+    let mut answer =
+        Answer::new(&verdict, render_proof::verdict_text(&verdict, lost_after))?.with_finding(!is_accepted);
     if key.is_none() {
         answer = answer.with_diagnostic(Severity::Warning, SIGNATURE_NOT_CHECKED);
     }
@@ -204,6 +208,7 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
 
 /// Compares the log with the manifest of a backup.
 async fn verify_backup(folder: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
+    refuse_hidden_backup(folder)?;
     let manifest = Manifest::read(folder)
         .map_err(|error| backup_failure("the backup's manifest can't be read", &error))?;
     let context = CommandContext::open(common).await?;

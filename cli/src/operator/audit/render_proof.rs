@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use chat_domain::Position;
 use chat_operations::audit::event::AuditedEvent;
 use chat_operations::backup::{BackupComparison, Manifest};
 use chat_operations::counted::counted;
@@ -71,7 +72,8 @@ pub(super) fn backup_text(comparison: &BackupComparison) -> String {
     text
 }
 
-pub(super) fn verdict_text(verdict: &Verdict) -> String {
+/// Describes a verdict. `lost_after` is the head of a log that is known to have lost signed events.
+pub(super) fn verdict_text(verdict: &Verdict, lost_after: Option<Position>) -> String {
     let Verdict {
         checkpoint,
         signature,
@@ -94,7 +96,25 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
     if *signature == SignatureStatus::NotChecked {
         let _ = writeln!(text, "the checkpoint's signature was not checked; if it is good:");
     }
+    if let Some(head) = lost_after {
+        let _ = writeln!(
+            text,
+            "the log has lost events: it ends at position {head}; see docs/operations/lost-events.md"
+        );
+    }
     let _ = match (unaltered, altered, restored) {
+        (false, Some(Alteration::Removed { position }), _)
+            if lost_after.is_some_and(|head| *position > head) =>
+        {
+            writeln!(text, "the events before event {position}, the first one that is lost, are unaltered")
+        }
+        (false, None, None) if lost_after.is_some() => {
+            writeln!(
+                text,
+                "whether the others were altered is unknown: the leaves that would show it are {}",
+                leaves_text(*leaves)
+            )
+        }
         (true, _, _) => writeln!(text, "the log is unaltered up to position {}", checkpoint.position),
         (false, Some(altered), _) => {
             writeln!(text, "the log was altered: {}{}", alteration_text(altered), describe_gaps(missing))
