@@ -116,48 +116,48 @@ macro_rules! action_handler {
 }
 
 action_handler!(
-    rebuild_projections, "/projections/rebuilds", PROJECTIONS, RebuildRequest => JobAction::Rebuild,
+    rebuild_projections, "/admin/v1/projections/rebuilds", PROJECTIONS, RebuildRequest => JobAction::Rebuild,
     "Rebuild projections",
     "Builds new generations from the log, compares them with the live ones, and promotes them unless rows differ."
 );
 action_handler!(
-    promote_projections, "/projections/promotions", PROJECTIONS, SwitchOverRequest => JobAction::Promote,
+    promote_projections, "/admin/v1/projections/promotions", PROJECTIONS, SwitchOverRequest => JobAction::Promote,
     "Promote generations",
     "Makes the generations that were built, or that are left over, live: queries are answered from them."
 );
 action_handler!(
-    roll_back_projections, "/projections/rollbacks", PROJECTIONS, SwitchOverRequest => JobAction::RollBack,
+    roll_back_projections, "/admin/v1/projections/rollbacks", PROJECTIONS, SwitchOverRequest => JobAction::RollBack,
     "Roll back to the previous generations",
     "Makes the generations live again that were live before."
 );
 action_handler!(
-    drop_projections, "/projections/drops", PROJECTIONS, DropRequest => JobAction::Drop,
+    drop_projections, "/admin/v1/projections/drops", PROJECTIONS, DropRequest => JobAction::Drop,
     "Drop generations",
     "Removes generations that are not live: all left-over ones, or one by its number."
 );
 action_handler!(
-    retry_dead_letters, "/dead-letters/retries", PROJECTIONS, RetryRequest => JobAction::RetryDeadLetters,
+    retry_dead_letters, "/admin/v1/dead-letters/retries", PROJECTIONS, RetryRequest => JobAction::RetryDeadLetters,
     "Retry dead letters",
     "Applies the dead letters of streams again, in order, in each stream up to the first one that fails."
 );
 action_handler!(
-    discard_dead_letter, "/dead-letters/discards", PROJECTIONS, DiscardRequest => JobAction::DiscardDeadLetter,
+    discard_dead_letter, "/admin/v1/dead-letters/discards", PROJECTIONS, DiscardRequest => JobAction::DiscardDeadLetter,
     "Discard a dead letter",
     "Excludes an event from the projections, and retries the events of its stream that wait behind it. The event stays in the log."
 );
 action_handler!(
-    acknowledge_discards, "/dead-letters/acknowledgements", PROJECTIONS,
+    acknowledge_discards, "/admin/v1/dead-letters/acknowledgements", PROJECTIONS,
     AcknowledgeRequest => JobAction::AcknowledgeDiscards,
     "Acknowledge discarded events",
     "Confirms that events were discarded, so that health reports no longer show them."
 );
 action_handler!(
-    make_checkpoint, "/audit/checkpoints", AUDIT, CheckpointRequest => JobAction::MakeCheckpoint,
+    make_checkpoint, "/admin/v1/audit/checkpoints", AUDIT, CheckpointRequest => JobAction::MakeCheckpoint,
     "Sign the log",
     "Makes a checkpoint with the server's key (`--audit-key`). The job's report has its text in `note`."
 );
 action_handler!(
-    verify_log, "/audit/verifications", AUDIT, VerifyRequest => JobAction::VerifyLog,
+    verify_log, "/admin/v1/audit/verifications", AUDIT, VerifyRequest => JobAction::VerifyLog,
     "Verify the log",
     "Checks the consistency of the whole log, or compares the log with a checkpoint."
 );

@@ -95,7 +95,7 @@ problem_responses!(pub(crate) ListProblems:
 /// Events that a projection could not apply, and discards that are not acknowledged. `status` is `finding` if one of
 /// the selected projections has any, even if this page lists none of them.
 #[utoipa::path(
-    get, path = "/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
+    get, path = "/admin/v1/dead-letters", tag = openapi::PROJECTIONS, params(ListParams), security(("admin" = [])),
     responses(
         (status = 200, description = "The dead letters", body = Envelope<DeadLetterListReport>, headers(
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
@@ -149,7 +149,7 @@ problem_responses!(pub(crate) ShowProblems:
 /// The event as it is stored, its state in each projection, and the predicted outcome of retrying its stream, which is
 /// tried in a transaction that is rolled back.
 #[utoipa::path(
-    get, path = "/dead-letters/{position}", tag = openapi::PROJECTIONS,
+    get, path = "/admin/v1/dead-letters/{position}", tag = openapi::PROJECTIONS,
     params(("position" = u64, Path, description = "The event's position in the log", example = 1)),
     security(("admin" = [])),
     responses((status = 200, description = "The event", body = Envelope<DeadLetterReport>), ShowProblems),

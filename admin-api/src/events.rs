@@ -41,7 +41,7 @@ problem_responses!(pub(crate) CheckProblems:
 /// missing.
 /// `status` is `finding` if there are any.
 #[utoipa::path(
-    get, path = "/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
+    get, path = "/admin/v1/events/check", tag = openapi::AUDIT, params(CheckParams), security(("admin" = [])),
     responses((status = 200, description = "The findings", body = Envelope<EventsCheck>), CheckProblems),
 )]
 pub(crate) async fn check_events(

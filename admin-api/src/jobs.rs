@@ -59,7 +59,7 @@ problem_responses!(ListProblems: AdminTokenMissing, AdminTokenWrong, EventStoreU
 ///
 /// The newest first: those that have not ended, and the 500 that ended last.
 #[utoipa::path(
-    get, path = "/jobs", tag = openapi::JOBS, params(ListParams), security(("admin" = [])),
+    get, path = "/admin/v1/jobs", tag = openapi::JOBS, params(ListParams), security(("admin" = [])),
     responses(
         (status = 200, description = "The jobs", body = Envelope<JobList>, headers(
             ("Next-Cursor" = String, description = "The `cursor` of the next page, if there is one"),
@@ -91,7 +91,7 @@ problem_responses!(JobProblems: AdminTokenMissing, AdminTokenWrong, JobNotFound,
 ///
 /// Its state, its progress while it runs, and its report after its end. Any process answers, whichever runs the job.
 #[utoipa::path(
-    get, path = "/jobs/{id}", tag = openapi::JOBS,
+    get, path = "/admin/v1/jobs/{id}", tag = openapi::JOBS,
     params(("id" = String, Path, description = "The job's id", example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")),
     security(("admin" = [])),
     responses((status = 200, description = "The job", body = Envelope<Job>), JobProblems),
@@ -110,7 +110,7 @@ async fn show_job(
 /// ended, the server stops or can't read the log, or the operator's token is withdrawn. After 5 seconds of silence, a
 /// comment is sent. At most 64 streams of jobs and tails of the log run at a time.
 #[utoipa::path(
-    get, path = "/jobs/{id}/events", tag = openapi::JOBS,
+    get, path = "/admin/v1/jobs/{id}/events", tag = openapi::JOBS,
     params(("id" = String, Path, description = "The job's id", example = "0199f3a2-5d3c-7c4e-9f6d-2b1a0c9e8f70")),
     security(("admin" = [])),
     responses(

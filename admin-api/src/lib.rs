@@ -23,7 +23,7 @@ pub use api::{AdminApi, AdminPorts, LiveReadModel};
 use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 
-/// All admin routes with their part of the OpenAPI document, to be mounted under the admin prefix.
+/// All admin routes with their part of the OpenAPI document.
 pub fn router(api: AdminApi) -> OpenApiRouter {
     routes().with_state(api)
 }

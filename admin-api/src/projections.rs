@@ -24,7 +24,7 @@ problem_responses!(pub(crate) ListProblems:
 /// Every generation that was not dropped, with its state, the state of its projector, and its lag behind the log.
 /// Search indexes are on the hosts that answer queries, and each host lists its own.
 #[utoipa::path(
-    get, path = "/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
+    get, path = "/admin/v1/projections", tag = openapi::PROJECTIONS, security(("admin" = [])),
     responses((status = 200, description = "The generations", body = Envelope<GenerationList>), ListProblems),
 )]
 pub(crate) async fn list_projections(

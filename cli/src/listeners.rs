@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chat_web::http_limits::HttpLimits;
 use chat_web::router::{
-    ApiDocuments, ApiSet, HttpOptions, build_router, build_separate_routers, build_starting_router,
+    ApiSet, HttpOptions, OpenApi, build_router, build_separate_routers, build_starting_router,
 };
 use chat_web::served_router::ServedRouter;
 use chat_web::server::{ConnectionLimits, DrainOutcome, ServerOptions, serve};
@@ -193,11 +193,12 @@ impl AdminServer {
 }
 
 /// Returns the documents of the whole API, which are the same for every role.
-fn api_documents() -> ApiDocuments {
-    ApiDocuments {
-        apps: vec![chat_command_api::routes::openapi_document(), chat_query_api::openapi_document()],
-        operators: vec![chat_admin_api::openapi_document()],
-    }
+fn api_documents() -> Vec<OpenApi> {
+    vec![
+        chat_command_api::routes::openapi_document(),
+        chat_query_api::openapi_document(),
+        chat_admin_api::openapi_document(),
+    ]
 }
 
 /// A runtime that a task of another runtime may drop. Dropping a [`Runtime`] itself there panics, because the

@@ -264,11 +264,11 @@ async fn prepare_data(role: Role, locations: &StorageLocations) -> Result<(), Fa
 /// Adds the OpenAPI documents of the routes that processes of other roles serve.
 fn add_documents_of_other_roles(apis: &mut ApiSet, role: Role) {
     if !role.answers_queries() {
-        apis.of_other_roles.apps.push(chat_query_api::openapi_document());
-        apis.of_other_roles.operators.push(chat_admin_api::openapi_document());
+        apis.of_other_roles.push(chat_query_api::openapi_document());
+        apis.of_other_roles.push(chat_admin_api::openapi_document());
     }
     if !role.takes_commands() {
-        apis.of_other_roles.apps.push(chat_command_api::routes::openapi_document());
+        apis.of_other_roles.push(chat_command_api::routes::openapi_document());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use askama::Template;
-use axum::extract::{FromRef, FromRequestParts, OriginalUri, State};
+use axum::extract::{FromRef, FromRequestParts, State};
 use axum::response::{Html, IntoResponse, Response};
 use chat_ports::clock;
 use chat_web::host_policy::SEC_FETCH_SITE;
@@ -50,8 +50,7 @@ fn answer_unknown_visitor(parts: &Parts) -> Response {
         return Html("<!doctype html><meta http-equiv=\"refresh\" content=\"0\"><title>Console</title>")
             .into_response();
     }
-    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-    let path = uri.path_and_query().map_or("/console", |path| path.as_str());
+    let path = parts.uri.path_and_query().map_or("/console", |path| path.as_str());
     let next: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
     see_other(&format!("{SIGN_IN}?next={next}"))
 }

@@ -50,7 +50,7 @@ pub fn base_document() -> utoipa::openapi::OpenApi {
 ///
 /// problem_responses!(pub(crate) RenameProblems: MalformedJson, AppNotFound, NameBlank);
 ///
-/// #[utoipa::path(put, path = "/apps/{app_token}", responses((status = 200), RenameProblems))]
+/// #[utoipa::path(put, path = "/api/v1/apps/{app_token}", responses((status = 200), RenameProblems))]
 /// async fn rename() {}
 /// ```
 ///

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use utoipa::openapi::OpenApi;
+pub use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::error_code::ErrorCode;
@@ -26,7 +26,7 @@ use crate::request_middleware::RequestMiddlewareLayer;
 use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed, route_not_found};
 use crate::system_routes::{self, OpenApiJson, SystemServices};
 
-/// The routes of an API, to be mounted under [`API_PREFIX`] or [`ADMIN_PREFIX`].
+/// The routes of an API. Their paths are those that clients send, with [`API_PREFIX`] or [`ADMIN_PREFIX`].
 pub struct ApiRoutes {
     routes: OpenApiRouter,
     audience: Audience,
@@ -42,17 +42,8 @@ pub struct ApiSet {
     pub served: Vec<ApiRoutes>,
     /// The pages of the console, with their whole paths, if this process serves them.
     pub console: Option<Router>,
-    /// Documents of routes that other processes serve.
-    pub of_other_roles: ApiDocuments,
-}
-
-/// OpenAPI documents of routes that are not served here.
-#[derive(Clone, Default)]
-pub struct ApiDocuments {
-    /// Documents of API routes.
-    pub apps: Vec<OpenApi>,
-    /// Documents of admin routes.
-    pub operators: Vec<OpenApi>,
+    /// OpenAPI documents of routes that other processes serve.
+    pub of_other_roles: Vec<OpenApi>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +96,9 @@ pub fn build_separate_routers(
         served.into_iter().partition(|api| api.audience == Audience::Operators);
     // Both routers serve the document of the whole API.
     let mut not_in_public = of_other_roles.clone();
-    not_in_public.operators.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
+    not_in_public.extend(admin.iter().map(|api| api.routes.get_openapi().clone()));
     let mut not_in_admin = of_other_roles;
-    not_in_admin.apps.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
+    not_in_admin.extend(public.iter().map(|api| api.routes.get_openapi().clone()));
     let public_apis = ApiSet { served: public, console: None, of_other_roles: not_in_public };
     let admin_apis = ApiSet { served: admin, console, of_other_roles: not_in_admin };
     let public_router = build_router(public_apis, system.clone().without_metrics(), options);
@@ -117,14 +108,15 @@ pub fn build_separate_routers(
 /// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents`
 /// returns those of the whole API. Hardly any process is asked for them while it starts, so they are made on request.
 pub fn build_starting_router(
-    documents: impl FnOnce() -> ApiDocuments + Send + 'static,
+    documents: impl FnOnce() -> Vec<OpenApi> + Send + 'static,
     system: SystemServices,
     options: &HttpOptions,
 ) -> Router {
     let starting = "the server is starting and has not opened its engines yet; nothing was changed";
     let document = OpenApiJson::on_first_request(move || {
-        let ApiDocuments { apps, operators } = documents();
-        let (_, document) = nest_routes(merge_documents(apps), merge_documents(operators));
+        let mut document = openapi::base_document();
+        documents().into_iter().for_each(|part| document.merge(part));
+        add_system_routes(&mut document);
         document
     });
     let routes = system_routes::routes(system, document)
@@ -137,13 +129,11 @@ pub fn build_starting_router(
 pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions) -> Router {
     let rate_limiter =
         options.rate_limit.map(|limit| Arc::new(RateLimiter::new(limit, options.shared_rate_limits.clone())));
-    let ApiDocuments { apps, operators } = apis.of_other_roles;
-    let serves_all_apis = apps.is_empty() && operators.is_empty();
-    let mut api_routes = merge_documents(apps);
-    let mut admin_routes = merge_documents(operators);
+    let serves_all_apis = apis.of_other_roles.is_empty();
+    let mut api_routes = OpenApiRouter::with_openapi(openapi::base_document());
+    apis.of_other_roles.into_iter().for_each(|document| api_routes.get_openapi_mut().merge(document));
     for ApiRoutes { routes, audience, timeout_codes, outer_layer } in apis.served {
-        let prefix = if audience == Audience::Apps { API_PREFIX } else { ADMIN_PREFIX };
-        register_route_metrics(prefix, routes.get_openapi());
+        register_route_metrics(routes.get_openapi());
         let deadline = Deadline { timeout: options.deadline, codes: timeout_codes };
         let mut routes = routes.route_layer(LoadLimits { limits: Arc::clone(&options.limits), deadline });
         if let (Some(rate_limiter), Audience::Apps) = (&rate_limiter, audience) {
@@ -152,13 +142,11 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
         if let Some(outer_layer) = outer_layer {
             routes = outer_layer(routes);
         }
-        match audience {
-            Audience::Apps => api_routes = api_routes.merge(routes),
-            Audience::Operators => admin_routes = admin_routes.merge(routes),
-        }
+        api_routes = api_routes.merge(routes);
     }
-    let (routes, document) = nest_routes(api_routes, admin_routes);
-    register_route_metrics("", &system_routes::openapi_document());
+    let (routes, mut document) = api_routes.split_for_parts();
+    add_system_routes(&mut document);
+    register_route_metrics(&system_routes::openapi_document());
     let path_methods = PathMethods::from_document(&document);
     let load = LoadLimits {
         limits: Arc::clone(&options.limits),
@@ -182,21 +170,10 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     add_outer_layers(routes, options, query_parameters)
 }
 
-/// Returns a router that has these documents and no routes.
-fn merge_documents(documents: Vec<OpenApi>) -> OpenApiRouter {
-    documents.into_iter().map(OpenApiRouter::with_openapi).fold(OpenApiRouter::new(), OpenApiRouter::merge)
-}
-
-/// Nests the routes under their prefixes. Returns the nested routes, and the document that describes them and the
-/// system routes.
-fn nest_routes(api_routes: OpenApiRouter, admin_routes: OpenApiRouter) -> (Router, OpenApi) {
-    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
-        .nest(API_PREFIX, api_routes)
-        .nest(ADMIN_PREFIX, admin_routes)
-        .split_for_parts();
+/// Completes the document of the API routes with the system routes, which every process serves.
+fn add_system_routes(document: &mut OpenApi) {
     document.merge(system_routes::openapi_document());
-    openapi::finish_document(&mut document);
-    (routes, document)
+    openapi::finish_document(document);
 }
 
 /// Adds the layers around all routes. Each call of `layer` boxes every route again, and each request clones all boxes

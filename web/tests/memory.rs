@@ -64,22 +64,22 @@ async fn start(limits: Arc<HttpLimits>, write_timeout: Duration) -> TestServer {
     let small = Arc::clone(&small_requests);
     let routes = OpenApiRouter::new()
         .route(
-            "/small",
+            "/api/v1/small",
             get(async move || {
                 small.fetch_add(1, Ordering::Relaxed);
                 "small"
             }),
         )
-        .route("/large", get(async || vec![b'x'; LARGE]))
-        .route("/huge", get(async || vec![b'x'; HUGE]))
+        .route("/api/v1/large", get(async || vec![b'x'; LARGE]))
+        .route("/api/v1/huge", get(async || vec![b'x'; HUGE]))
         .route(
-            "/slow",
+            "/api/v1/slow",
             get(async move || {
                 released.notified().await;
                 "slow"
             }),
         )
-        .route("/takes", post(async |_: JsonBody<Anything>| "taken"));
+        .route("/api/v1/takes", post(async |_: JsonBody<Anything>| "taken"));
     let system = SystemServices::new(Arc::new(AlwaysReady), Metrics::detached());
     let options = HttpOptions { limits: Arc::clone(&limits), ..HttpOptions::default() };
     let app = build_router(

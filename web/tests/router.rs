@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use chat_web::extract::JsonBody;
 use chat_web::http_limits::HttpLimits;
 use chat_web::metrics::Metrics;
-use chat_web::router::{ApiDocuments, ApiRoutes, ApiSet, HttpOptions, build_router, build_starting_router};
+use chat_web::router::{ApiRoutes, ApiSet, HttpOptions, build_router, build_starting_router};
 use chat_web::system_routes::{Part, Projection, Readiness, Status, SystemServices};
 use chat_web::{ErrorCode, Problem};
 use http::{HeaderMap, Request, StatusCode};
@@ -68,13 +68,13 @@ async fn panics() -> &'static str {
 fn start(options: &HttpOptions) -> TestServer {
     let (arrive, arrived) = mpsc::channel(10);
     let routes = OpenApiRouter::new()
-        .route("/fine", get(async || "fine"))
-        .route("/panics", get(panics))
-        .route("/fails", get(async || Problem::internal("secret cause")))
-        .route("/bare", get(async || StatusCode::IM_A_TEAPOT))
-        .route("/takes", post(async |_: JsonBody<Anything>| "taken"))
+        .route("/api/v1/fine", get(async || "fine"))
+        .route("/api/v1/panics", get(panics))
+        .route("/api/v1/fails", get(async || Problem::internal("secret cause")))
+        .route("/api/v1/bare", get(async || StatusCode::IM_A_TEAPOT))
+        .route("/api/v1/takes", post(async |_: JsonBody<Anything>| "taken"))
         .route(
-            "/hangs",
+            "/api/v1/hangs",
             get(async move || {
                 let _ = arrive.send(()).await;
                 std::future::pending::<()>().await;
@@ -221,12 +221,11 @@ async fn only_system_routes_are_served_while_the_process_starts() {
     let system = SystemServices::new(Arc::new(StubReadiness::default()), Metrics::detached());
     let mut documented = OpenApiRouter::<()>::new().into_openapi();
     documented.paths.add_path_operation(
-        "/fine",
+        "/api/v1/fine",
         vec![utoipa::openapi::HttpMethod::Get],
         utoipa::openapi::path::Operation::new(),
     );
-    let documents = ApiDocuments { apps: vec![documented], operators: Vec::new() };
-    let app = build_starting_router(|| documents, system, &HttpOptions::default());
+    let app = build_starting_router(|| vec![documented], system, &HttpOptions::default());
     for path in
         ["/docs", "/docs/errors", "/docs/errors/overloaded", "/docs/assets/pages.css", "/livez", "/metrics"]
     {
@@ -304,9 +303,9 @@ async fn a_route_of_another_role_is_not_found_and_its_role_is_named() {
         let paths = utoipa::openapi::PathsBuilder::new().path(path, item).build();
         utoipa::openapi::OpenApiBuilder::new().paths(paths).build()
     };
-    let of_other_roles = ApiDocuments { apps: vec![document("/read")], operators: vec![document("/jobs")] };
-    let routes =
-        OpenApiRouter::new().route("/missing", get(async || Problem::from_code(ErrorCode::AppNotFound)));
+    let of_other_roles = vec![document("/api/v1/read"), document("/admin/v1/jobs")];
+    let routes = OpenApiRouter::new()
+        .route("/api/v1/missing", get(async || Problem::from_code(ErrorCode::AppNotFound)));
     let served = vec![ApiRoutes::commands(routes)];
     let system = SystemServices::new(Arc::<StubReadiness>::default(), Metrics::detached());
     let app =

@@ -79,10 +79,13 @@ fn serve_on(
     let (release_slow, released) = mpsc::channel::<()>(1);
     let released = Arc::new(tokio::sync::Mutex::new(released));
     let routes = OpenApiRouter::new()
-        .route("/peer", get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }))
-        .route("/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
         .route(
-            "/events",
+            "/api/v1/peer",
+            get(|Extension(PeerAddr(peer)): Extension<PeerAddr>| async move { peer.to_string() }),
+        )
+        .route("/api/v1/stream", get(async || Body::from_stream(stream::unfold(0, tick))))
+        .route(
+            "/api/v1/events",
             get(async || {
                 let events =
                     stream::repeat_with(|| Ok::<_, Infallible>(format!("data: {}\n\n", "x".repeat(8_000))));
@@ -90,7 +93,7 @@ fn serve_on(
             }),
         )
         .route(
-            "/slow",
+            "/api/v1/slow",
             get(move || async move {
                 let _ended = SendOnDrop(ended);
                 arrived.send(()).await.unwrap();

@@ -2,7 +2,7 @@
 //! `/audit/explain/events/{event}` and `/audit/traces/{correlation_id}`.
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use chat_operations::audit::{
     EventEffects, EventPage, EventSelector, ListRequest, Order, ShownEvent, Trace, event_effects, find_event,
@@ -15,6 +15,7 @@ use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::Query;
 use chat_web::pagination::{PageLinks, Relation, next_cursor_header};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use http::Uri;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -49,7 +50,7 @@ problem_responses!(pub(super) EventProblems:
 /// `cursor`, or `next` as `before` (newest first) or `after` (oldest first). One answer scans about 200,000 events at
 /// most. So a page may have fewer events than its limit, or none, and still have a next page.
 #[utoipa::path(
-    get, path = "/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
+    get, path = "/admin/v1/audit/events", tag = openapi::AUDIT, params(FilterParams, PageParams), security(("admin" = [])),
     responses(
         (status = 200, description = "A page of events", body = Envelope<EventPage>, headers(
             ("Link" = String, description = "The `next` page, if there is one"),
@@ -61,7 +62,7 @@ problem_responses!(pub(super) EventProblems:
 pub(super) async fn list_events(
     _: ReadingOperator,
     State(api): State<AdminApi>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     Query(filter): Query<FilterParams>,
     Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
@@ -113,7 +114,7 @@ pub(super) struct EventPath {
 ///
 /// The full event, its neighbours in the stream, and earlier and later events of its correlation.
 #[utoipa::path(
-    get, path = "/audit/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
+    get, path = "/admin/v1/audit/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
     responses((status = 200, description = "The event", body = Envelope<ShownEvent>), EventProblems),
 )]
 pub(super) async fn show_event(
@@ -131,7 +132,7 @@ pub(super) async fn show_event(
 /// The rows and documents that it changed, the fields that it set, and those that no later event has set. If
 /// projections can't apply it, the reason.
 #[utoipa::path(
-    get, path = "/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
+    get, path = "/admin/v1/audit/explain/events/{event}", tag = openapi::AUDIT, params(EventPath), security(("admin" = [])),
     responses((status = 200, description = "The effects", body = Envelope<EventEffects>), EventProblems),
 )]
 pub(super) async fn explain_event(
@@ -187,7 +188,7 @@ pub(super) struct TraceParams {
 /// The requests of a correlation across streams, and the events that each caused. If the scan did not reach the end of
 /// the log, pass `Next-Cursor` as `cursor`, or `next` as `after`, to continue.
 #[utoipa::path(
-    get, path = "/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams, TraceParams),
+    get, path = "/admin/v1/audit/traces/{correlation_id}", tag = openapi::AUDIT, params(TracePath, FilterParams, TraceParams),
     security(("admin" = [])),
     responses(
         (status = 200, description = "The trace; empty if no event belongs to it", body = Envelope<Trace>, headers(

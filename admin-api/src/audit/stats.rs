@@ -29,7 +29,7 @@ pub(super) struct StatsParams {
 /// By type, app, actor and hour, and the largest and fastest growing streams, among about the newest 200,000 events.
 /// To continue, pass `next` as `before`.
 #[utoipa::path(
-    get, path = "/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
+    get, path = "/admin/v1/audit/stats", tag = openapi::AUDIT, params(FilterParams, StatsParams), security(("admin" = [])),
     responses((status = 200, description = "The counts", body = Envelope<Stats>), AuditProblems),
 )]
 pub(super) async fn count_events(

@@ -113,7 +113,7 @@ impl SubjectPath for MessagePath {
 macro_rules! subject_handlers {
     ($noun:literal, $path:literal, $path_params:ident, $explain:ident, $state_at:ident, $diff:ident) => {
         #[utoipa::path(
-            get, path = concat!("/audit/explain", $path), tag = openapi::AUDIT,
+            get, path = concat!("/admin/v1/audit/explain", $path), tag = openapi::AUDIT,
             summary = concat!("Explain ", $noun),
             description = "Each field of the row, the event that set it, and whether row and log agree on it.",
             params($path_params), security(("admin" = [])),
@@ -128,7 +128,7 @@ macro_rules! subject_handlers {
         }
 
         #[utoipa::path(
-            get, path = concat!("/audit/at", $path), tag = openapi::AUDIT,
+            get, path = concat!("/admin/v1/audit/at", $path), tag = openapi::AUDIT,
             summary = concat!("Show ", $noun, " as it was"),
             description = "Its state after an event, folded from the log. Each field has the event that set it.",
             params($path_params, PointParams), security(("admin" = [])),
@@ -144,7 +144,7 @@ macro_rules! subject_handlers {
         }
 
         #[utoipa::path(
-            get, path = concat!("/audit/diff", $path), tag = openapi::AUDIT,
+            get, path = concat!("/admin/v1/audit/diff", $path), tag = openapi::AUDIT,
             summary = concat!("Show the changes of ", $noun),
             description = "The fields that changed between two points in the log, and the events that changed them.",
             params($path_params, RangeParams), security(("admin" = [])),

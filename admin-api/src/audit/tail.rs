@@ -60,7 +60,7 @@ problem_responses!(pub(super) TailProblems:
 /// log. It ends when the server stops, when the log is damaged, or when the operator's token is withdrawn. A request
 /// with `Last-Event-ID` resumes it. At most 64 tails and streams of jobs run at a time.
 #[utoipa::path(
-    get, path = "/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
+    get, path = "/admin/v1/audit/tail", tag = openapi::AUDIT, params(FilterParams, TailParams, LastEventId),
     security(("admin" = [])),
     responses(
         (status = 200, description = "The events", body = String, content_type = "text/event-stream"),

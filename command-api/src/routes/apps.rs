@@ -1,7 +1,7 @@
 //! Command routes of apps: `/apps` and `/apps/{app_token}`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{AppName, AppToken};
@@ -11,6 +11,7 @@ use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -71,7 +72,7 @@ problem_responses!(
 /// the same token, so the key must be as hard to guess as the token. A server with `--app-creation admin` requires the admin
 /// token, or that of an operator with the scope `act`.
 #[utoipa::path(
-    post, path = "/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = CreateAppRequest,
+    post, path = "/api/v1/apps", tag = openapi::APPS, params(IdempotencyKeyHeader), request_body = CreateAppRequest,
     security((), ("admin" = [])),
     responses(
         (status = 201, description = "Created, durably", body = AppCreated, headers(
@@ -87,7 +88,7 @@ pub(super) async fn create_app(
     State(app_creation): State<AdminAccess>,
     State(service): State<CommandService>,
     context: RequestContext,
-    uri: OriginalUri,
+    uri: Uri,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(body): JsonBody<CreateAppRequest>,
 ) -> Result<Response, Problem> {
@@ -116,7 +117,7 @@ pub(super) async fn create_app(
 ///
 /// With `If-Match`, only the version with this `ETag` is renamed: other changes are not overwritten.
 #[utoipa::path(
-    put, path = "/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
+    put, path = "/api/v1/apps/{app_token}", tag = openapi::APPS, request_body = RenameAppRequest,
     params(AppPath, ("If-Match" = Option<String>, Header, description = "Rename only the version with this `ETag`"),
         ("If-None-Match" = Option<String>, Header, description = "Do not rename the version with this `ETag`; `*`: any version")),
     responses(

@@ -1,7 +1,7 @@
 //! Command routes of chats: `/apps/{app_token}/chats`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use chat_domain::Event;
 use chat_domain::metadata::ActorKind;
@@ -10,6 +10,7 @@ use chat_web::openapi::IdempotencyKeyHeader;
 use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
+use http::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -38,7 +39,7 @@ problem_responses!(
 /// The chat accepts messages as soon as the response is sent. No body is needed; any JSON is accepted and ignored, but
 /// a repetition with the same `Idempotency-Key` must have the same body.
 #[utoipa::path(
-    post, path = "/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
+    post, path = "/api/v1/apps/{app_token}/chats", tag = openapi::CHATS, params(AppPath, IdempotencyKeyHeader),
     responses(
         (status = 201, description = "Created, durably", body = ChatCreated, headers(
             ("Location" = String, description = "The location of the chat"),
@@ -51,7 +52,7 @@ pub(super) async fn create_chat(
     State(service): State<CommandService>,
     context: RequestContext,
     AppPath { app_token: app }: AppPath,
-    uri: OriginalUri,
+    uri: Uri,
     IdempotencyKey(key): IdempotencyKey,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Response, Problem> {

@@ -1,7 +1,7 @@
 //! Command routes of messages: `/apps/{app_token}/chats/{chat_number}/messages` and `…/{message_number}`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::Response;
 use chat_domain::metadata::ActorKind;
 use chat_domain::{Event, MessageBody, MessageData, Sender, SenderName};
@@ -12,6 +12,7 @@ use chat_web::problem::Problem;
 use chat_web::request_context::RequestContext;
 use chat_web::{openapi, problem_responses};
 use http::StatusCode;
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -80,7 +81,7 @@ problem_responses!(
 /// A repetition with the same `Idempotency-Key`, body, sender and data creates nothing and returns the same number. The
 /// text of `data` must be the same, except for white space.
 #[utoipa::path(
-    post, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
+    post, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, IdempotencyKeyHeader), request_body = CreateMessageRequest,
     responses(
         (status = 201, description = "Created, durably", body = MessageCreated, headers(
@@ -94,7 +95,7 @@ pub(super) async fn create_message(
     State(service): State<CommandService>,
     context: RequestContext,
     ChatPath { app_token: app, chat_number: chat }: ChatPath,
-    uri: OriginalUri,
+    uri: Uri,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(request): JsonBody<CreateMessageRequest>,
 ) -> Result<Response, Problem> {
@@ -134,7 +135,7 @@ fn fingerprinted_payload(body: &MessageBody, sender: Option<&Sender>, data: Opti
 /// Its earlier texts stay in its history. With `If-Match`, only the version with this `ETag` is edited: other edits are
 /// not overwritten.
 #[utoipa::path(
-    put, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
+    put, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Edit only the version with this `ETag`"),
         ("If-None-Match" = Option<String>, Header, description = "Do not edit the version with this `ETag`; `*`: any version")),
     request_body = EditMessageRequest,
@@ -162,7 +163,7 @@ pub(super) async fn edit_message(
 ///
 /// Its number is never reused. With `If-Match`, only the version with this `ETag` is deleted.
 #[utoipa::path(
-    delete, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
+    delete, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, ("If-Match" = Option<String>, Header, description = "Delete only the version with this `ETag`"),
         ("If-None-Match" = Option<String>, Header, description = "Do not delete the version with this `ETag`; `*`: any version")),
     responses(

@@ -39,8 +39,7 @@ impl FromRef<CommandApi> for AdminAccess {
     }
 }
 
-/// All command routes and their part of the OpenAPI document. Mount them under the API's prefix. `app_creation` says
-/// who may create apps.
+/// All command routes and their part of the OpenAPI document. `app_creation` says who may create apps.
 pub fn router(service: CommandService, app_creation: AdminAccess) -> OpenApiRouter {
     routes().with_state(CommandApi { service, app_creation })
 }

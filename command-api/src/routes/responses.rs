@@ -1,11 +1,10 @@
 //! The responses to commands.
 
-use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
 use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::extract::IDEMPOTENCY_REPLAYED;
 use http::header::LOCATION;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -36,7 +35,7 @@ pub(super) fn consistency_token_header(service: &CommandService, outcome: &Comma
 /// Returns a 201 response. Its `Location` is the path of the request, which names the collection, followed by `member`.
 pub(super) fn created_response(
     service: &CommandService,
-    collection: &OriginalUri,
+    collection: &Uri,
     member: impl std::fmt::Display,
     outcome: &CommandOutcome,
     body: impl IntoResponse,

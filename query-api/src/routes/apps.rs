@@ -1,7 +1,7 @@
 //! App queries: `GET /apps`, `GET /apps/{app_token}`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{Position, Timestamp};
 use chat_ports::read_model::AppRow;
@@ -11,6 +11,7 @@ use chat_web::cursor::{Cursor, ListId};
 use chat_web::extract::{AppPath, IfNoneMatch, Query};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -71,7 +72,7 @@ problem_responses!(pub(super) ListAppsProblems:
 ///
 /// Lists the apps in the order of their creation. For operators only: the response contains every app's token.
 #[utoipa::path(
-    get, path = "/apps", tag = openapi::APPS, params(ListParams, openapi::FreshnessHeaders),
+    get, path = "/api/v1/apps", tag = openapi::APPS, params(ListParams, openapi::FreshnessHeaders),
     security(("admin" = [])),
     responses(
         (status = 200, description = "A page of apps", body = Vec<App>, headers(
@@ -84,7 +85,7 @@ problem_responses!(pub(super) ListAppsProblems:
 pub(super) async fn list_apps(
     _: ReadingOperator,
     State(context): State<QueryContext>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
@@ -116,7 +117,7 @@ problem_responses!(pub(super) ShowAppProblems: MalformedHeader, ConsistencyToken
 ///
 /// Its name, the number of its chats, and when it was created and changed.
 #[utoipa::path(
-    get, path = "/apps/{app_token}", tag = openapi::APPS,
+    get, path = "/api/v1/apps/{app_token}", tag = openapi::APPS,
     params(AppPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
     responses(
         (status = 200, description = "The app", body = App, headers(

@@ -1,7 +1,7 @@
 //! Chat queries: `GET /apps/{app_token}/chats`, `GET …/chats/{chat_number}`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{ChatNumber, Timestamp};
 use chat_ports::read_model::ChatRow;
@@ -10,6 +10,7 @@ use chat_web::cursor::{Cursor, ListId, invalid_cursor};
 use chat_web::extract::{AppPath, ChatPath, IfNoneMatch, Query};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{Problem, openapi, problem_responses};
+use http::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -65,7 +66,7 @@ problem_responses!(pub(super) ListChatsProblems: MalformedHeader, ConsistencyTok
 ///
 /// In the order of their numbers.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats", tag = openapi::CHATS,
+    get, path = "/api/v1/apps/{app_token}/chats", tag = openapi::CHATS,
     params(AppPath, ListParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "A page of chats, possibly empty", body = ChatPage, headers(
@@ -78,7 +79,7 @@ problem_responses!(pub(super) ListChatsProblems: MalformedHeader, ConsistencyTok
 pub(super) async fn list_chats(
     State(context): State<QueryContext>,
     path: AppPath,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     freshness: Freshness,
     Query(params): Query<ListParams>,
 ) -> Result<Response, Problem> {
@@ -116,7 +117,7 @@ problem_responses!(pub(super) ShowChatProblems:
 ///
 /// The number of its messages, and when it was created and last changed.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}", tag = openapi::CHATS,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}", tag = openapi::CHATS,
     params(ChatPath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
     responses(
         (status = 200, description = "The chat", body = Chat, headers(

@@ -1,7 +1,7 @@
 //! History query: `GET …/messages/{message_number}/history`.
 
 use axum::Json;
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageData, Revision, Sender, Timestamp};
 use chat_web::consistency::Freshness;
@@ -10,6 +10,7 @@ use chat_web::extract::{MessagePath, Query};
 use chat_web::message_fields::{MessageDataSchema, SenderSchema};
 use chat_web::pagination::{PageLinks, Relation};
 use chat_web::{ErrorCode, Problem, openapi, problem_responses};
+use http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -83,7 +84,7 @@ problem_responses!(pub(super) ShowHistoryProblems:
 /// Every version since the creation, read from the log itself, so it is never stale. A deleted message keeps its
 /// history.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}/history", tag = openapi::MESSAGES,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}/history", tag = openapi::MESSAGES,
     params(MessagePath, HistoryParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "The versions, oldest first", body = MessageHistory, headers(
@@ -98,7 +99,7 @@ problem_responses!(pub(super) ShowHistoryProblems:
 pub(super) async fn show_history(
     State(context): State<QueryContext>,
     path: MessagePath,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     freshness: Freshness,
     Query(params): Query<HistoryParams>,
 ) -> Result<Response, Problem> {

@@ -1,6 +1,6 @@
 //! Message queries: `GET …/messages`, `GET …/messages/{message_number}`.
 
-use axum::extract::{OriginalUri, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chat_domain::{MessageData, MessageNumber, Sender, SenderId, Timestamp};
 use chat_ports::read_model::{MessagePage, MessageRow, MessageWindow};
@@ -158,7 +158,7 @@ problem_responses!(pub(super) ListMessagesProblems:
 /// go on with `Next-Cursor`; to read back from the newest, go on with `Prev-Cursor`. `Link` has the same pages. A page
 /// has fewer messages than `limit` where their texts and data exceed 1 MiB.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages", tag = openapi::MESSAGES,
     params(ChatPath, PageParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "A page of messages, possibly empty", body = Messages, headers(
@@ -172,7 +172,7 @@ problem_responses!(pub(super) ListMessagesProblems:
 pub(super) async fn list_messages(
     State(context): State<QueryContext>,
     path: ChatPath,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     freshness: Freshness,
     Query(params): Query<PageParams>,
 ) -> Result<Response, Problem> {
@@ -242,7 +242,7 @@ problem_responses!(pub(super) ShowMessageProblems:
 ///
 /// Its text as it is now, and when it was created and last edited.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/{message_number}", tag = openapi::MESSAGES,
     params(MessagePath, openapi::FreshnessHeaders, openapi::IfNoneMatchHeader),
     responses(
         (status = 200, description = "The message", body = Message, headers(

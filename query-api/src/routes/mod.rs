@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::QueryApi;
 
-/// Creates the query routes with their OpenAPI document, to be mounted under the API's prefix.
+/// Creates the query routes with their OpenAPI document.
 pub fn router(api: QueryApi) -> OpenApiRouter {
     routes().with_state(api)
 }

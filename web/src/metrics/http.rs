@@ -76,14 +76,14 @@ pub(super) fn register() {
 }
 
 /// Registers the metrics of the responses that a document describes, so that they exist before the first response.
-pub(crate) fn register_route_metrics(prefix: &str, document: &OpenApi) {
+pub(crate) fn register_route_metrics(document: &OpenApi) {
     for (path, item) in &document.paths.paths {
         let operations =
             [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
         for (method, operation) in operations {
             let statuses = operation.iter().flat_map(|operation| operation.responses.responses.keys());
             for status in statuses.filter_map(|status| status.parse().ok()) {
-                ResponseMetrics::register(method, &format!("{prefix}{path}"), status);
+                ResponseMetrics::register(method, path, status);
             }
         }
     }

@@ -63,14 +63,17 @@ async fn start() -> TestServer {
 
 async fn start_with(options: HttpOptions) -> TestServer {
     let routes = OpenApiRouter::new()
-        .route("/length", post(async |JsonBody(message): JsonBody<Message>| message.text.len().to_string()))
-        .route("/large", get(async || ([("content-type", "text/plain")], "text ".repeat(20_000))))
-        .route("/small", get(async || "small"))
-        .route("/apps/{app_token}", post(async |_: AppPath| "app"))
-        .route("/operators", post(authorize))
-        .route("/query", post(async |_: Query<Message>| "query"))
-        .route("/unchanged", get(async || StatusCode::NOT_MODIFIED))
-        .route("/empty", get(async || StatusCode::NO_CONTENT));
+        .route(
+            "/api/v1/length",
+            post(async |JsonBody(message): JsonBody<Message>| message.text.len().to_string()),
+        )
+        .route("/api/v1/large", get(async || ([("content-type", "text/plain")], "text ".repeat(20_000))))
+        .route("/api/v1/small", get(async || "small"))
+        .route("/api/v1/apps/{app_token}", post(async |_: AppPath| "app"))
+        .route("/api/v1/operators", post(authorize))
+        .route("/api/v1/query", post(async |_: Query<Message>| "query"))
+        .route("/api/v1/unchanged", get(async || StatusCode::NOT_MODIFIED))
+        .route("/api/v1/empty", get(async || StatusCode::NO_CONTENT));
     let apis = ApiSet { served: vec![ApiRoutes::queries(routes)], ..ApiSet::default() };
     let app = build_router(apis, SystemServices::new(Arc::new(AlwaysReady), Metrics::detached()), &options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

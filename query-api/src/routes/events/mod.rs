@@ -132,7 +132,7 @@ problem_responses!(pub(super) FollowChatProblems:
 /// With `Prefer: wait=SECONDS` or `Accept: application/json`, the response is a page of events as JSON. If there are no
 /// events, it waits for one, as long as `Prefer` says.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
+    get, path = "/api/v1/apps/{app_token}/events", tag = openapi::EVENTS, params(AppPath, FeedParams, FeedHeaders),
     responses(
         (status = 200, description = "The events", content((FeedPage = "application/json"), (String = "text/event-stream"))),
         FollowAppProblems,
@@ -154,7 +154,7 @@ pub(super) async fn follow_app(
 ///
 /// The events of the chat's messages, as for an app.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}/events", tag = openapi::EVENTS,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}/events", tag = openapi::EVENTS,
     params(ChatPath, FeedParams, FeedHeaders),
     responses(
         (status = 200, description = "The events", content((FeedPage = "application/json"), (String = "text/event-stream"))),

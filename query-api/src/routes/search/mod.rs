@@ -178,7 +178,7 @@ problem_responses!(pub(super) PostSearchAppProblems:
 ///
 /// Ignores case and diacritics. Every word must match: as a whole word, as a prefix, or inside a word.
 #[utoipa::path(
-    post, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
+    post, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
         (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
@@ -201,7 +201,7 @@ pub(super) async fn search_chat(
 ///
 /// The same search, with its parameters in the URL.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
+    get, path = "/api/v1/apps/{app_token}/chats/{chat_number}/messages/search", tag = openapi::SEARCH,
     params(ChatPath, SearchParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
@@ -224,7 +224,7 @@ pub(super) async fn search_chat_by_url(
 ///
 /// As in one chat. Each hit contains its chat number.
 #[utoipa::path(
-    post, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
+    post, path = "/api/v1/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, openapi::FreshnessHeaders), request_body = SearchBody,
     responses(
         (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
@@ -247,7 +247,7 @@ pub(super) async fn search_app(
 ///
 /// The same search, with its parameters in the URL.
 #[utoipa::path(
-    get, path = "/apps/{app_token}/messages/search", tag = openapi::SEARCH,
+    get, path = "/api/v1/apps/{app_token}/messages/search", tag = openapi::SEARCH,
     params(AppPath, SearchParams, openapi::FreshnessHeaders),
     responses(
         (status = 200, description = "A page of hits, possibly empty", body = Hits, headers(
