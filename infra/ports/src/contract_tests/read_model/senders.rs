@@ -53,7 +53,9 @@ pub async fn senders_and_data_are_read_back_as_they_were_written(open: impl Fn()
     read_model.writer.commit(ReadModelChanges { new_messages, ..changes(1_000, 1_001) }).await.unwrap();
 
     let page = read_model.reader.messages(token('a'), chat_number(1), MessageWindow::Newest, 10).await;
-    for ((number, expected), listed) in (1..).zip(given).zip(page.unwrap().value.unwrap().messages) {
+    let listed = page.unwrap().value.unwrap().messages;
+    assert_eq!(listed.len(), given.len());
+    for ((number, expected), listed) in (1..).zip(given).zip(listed) {
         let found = read_message(&read_model, number).await;
         assert_eq!(found, listed);
         assert_eq!((found.sender, found.data), expected);
