@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::Server;
@@ -119,21 +120,20 @@ async fn post(
     let progress = Progress::start("messages", corpus.message_count() as u64);
     let start = Instant::now();
     let schedule = Arc::new(Schedule::start(corpus, order, arguments.rate, start));
-    let workers: Vec<_> = (0..arguments.connections)
-        .map(|_| {
-            let worker = Worker::new(
-                Arc::clone(corpus),
-                Arc::clone(targets),
-                Arc::clone(server),
-                Arc::clone(&schedule),
-            );
-            tokio::spawn(worker.run(progress.counter()))
-        })
-        .collect();
+    let mut workers = JoinSet::new();
+    for _ in 0..arguments.connections {
+        let worker =
+            Worker::new(Arc::clone(corpus), Arc::clone(targets), Arc::clone(server), Arc::clone(&schedule));
+        workers.spawn(worker.run(progress.counter()));
+    }
     let mut outcomes = Vec::with_capacity(workers.len());
-    for worker in workers {
-        // The messages of a worker that panicked are reported as not sent.
-        outcomes.push(worker.await.unwrap_or_else(|_| WorkerOutcome::new()));
+    while let Some(outcome) = workers.join_next().await {
+        outcomes.push(outcome.unwrap_or_else(|_| {
+            // The worker panicked and has blocked a lane, on which the other workers would wait. The worker's messages
+            // and those that are left are reported as not sent.
+            schedule.stop();
+            WorkerOutcome::new()
+        }));
     }
     let acknowledgements = outcomes.iter().filter_map(|outcome| outcome.last_acknowledgement.as_ref());
     let last_acknowledged_at =
@@ -177,5 +177,37 @@ fn build_report(
         retried,
         failed,
         visibility,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Chat;
+
+    #[tokio::test]
+    async fn a_worker_that_panics_ends_the_load() {
+        let chats = vec![Chat { app: 0, bodies: vec!["a".to_owned(), "b".to_owned()] }];
+        let corpus = Arc::new(Corpus { apps: vec!["an app".to_owned()], chats });
+        // The first worker panics because its chat has no target. The second one waits for the chat meanwhile.
+        let targets = Arc::new(Targets { app_tokens: Vec::new(), chat_numbers: Vec::new() });
+        let server = Arc::new(Server::parse("http://127.0.0.1:1").unwrap());
+        let arguments = LoadArgs {
+            corpus: PathBuf::new(),
+            url: String::new(),
+            connections: 2,
+            rate: None,
+            limit: None,
+            shuffle: false,
+            manifest: None,
+            verify: false,
+            sampling: SamplingArgs { samples: 0, seed: 0 },
+            output: OutputFormat::default(),
+        };
+        let load = post(&corpus, &targets, &server, Order::InOrderPerChat, &arguments);
+        let load_run = tokio::time::timeout(Duration::from_secs(30), load).await.unwrap();
+        let report = build_report(&corpus, &load_run, None, Visibility::default());
+        assert_eq!(report.failed.total(), 2);
+        assert_eq!(report.verdict(), Verdict::Failed);
     }
 }
