@@ -51,18 +51,20 @@ fn names_the_number_of_an_invalid_line_of_a_corpus() {
 
 #[test]
 fn rejects_invalid_arguments() {
-    for arguments in [
-        &["load"][..],
-        &["load", "--corpus", "x", "--rate", "fast"],
-        &["load", "--corpus", "x", "--connections", "0"],
-        &["load", "--corpus", "x", "--limit", "0"],
-        &["verify"],
-        &["verify", "--manifest", "nowhere.jsonl"],
-        &["nothing"],
-        &[],
+    for (arguments, message) in [
+        (&["load"][..], "--corpus <FILE>"),
+        (&["load", "--corpus", "x", "--rate", "fast"], "'fast' for '--rate"),
+        (&["load", "--corpus", "x", "--connections", "0"], "'0' for '--connections"),
+        (&["load", "--corpus", "x", "--limit", "0"], "'0' for '--limit"),
+        (&["compare", "--corpus", "x", "--only", "1,99"], "there is no such figure; the figures are 1, 2"),
+        (&["verify"], "--manifest <FILE>"),
+        (&["verify", "--manifest", "nowhere.jsonl"], "the manifest nowhere.jsonl"),
+        (&["nothing"], "unrecognized subcommand 'nothing'"),
+        (&[], "Usage: chat-bench <COMMAND>"),
     ] {
         let output = bench(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
     }
 }
 

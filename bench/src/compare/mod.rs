@@ -58,7 +58,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
     /// The figures to measure, such as 1,2,5 [default: all]
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = parse_figure)]
     only: Vec<u32>,
     /// The rounds of each figure.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
@@ -155,6 +155,15 @@ impl CompareArgs {
     fn includes(&self, number: u32) -> bool {
         self.only.is_empty() || self.only.contains(&number) || (number == 11 && self.only.contains(&10))
     }
+}
+
+/// Parses the number of a figure.
+fn parse_figure(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| figures::ALL.contains(number));
+    number.ok_or_else(|| {
+        let known = figures::ALL.map(|number| number.to_string());
+        format!("there is no such figure; the figures are {}", known.join(", "))
+    })
 }
 
 /// Parses seconds, such as `5` or `0.2`.
