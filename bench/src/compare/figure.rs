@@ -194,10 +194,13 @@ mod tests {
 
     #[test]
     fn the_value_is_the_median_of_the_ratios_of_the_rounds() {
-        let rounds =
-            Rounds { ours: vec![1.0, 8.0, 3.0], theirs: vec![2.0, 8.0, 4.0], ratios: vec![0.5, 1.0, 0.75] };
-        let figure = figure(Goal::AtLeast(0.75), Measurements::Ratio(rounds));
-        assert!((figure.value() - 0.75).abs() < f64::EPSILON);
+        // The ratio of the medians is 4 / 3.
+        let mut rounds = Rounds::default();
+        for (ours, theirs) in [(1.0, 2.0), (4.0, 8.0), (6.0, 3.0)] {
+            rounds.push(ours, theirs);
+        }
+        let figure = figure(Goal::AtLeast(0.5), Measurements::Ratio(rounds));
+        assert!((figure.value() - 0.5).abs() < f64::EPSILON);
         assert!(figure.meets_goal());
     }
 

@@ -190,9 +190,9 @@ mod tests {
                         QueryKind::Prefix => {
                             message.body.split(' ').any(|word| word.starts_with(text) && word != text)
                         }
-                        QueryKind::Substring => {
-                            message.body.split(' ').any(|word| word.find(text).is_some_and(|at| at > 0))
-                        }
+                        QueryKind::Substring => message.body.split(' ').any(|word| {
+                            word.find(text).is_some_and(|start| start > 0 && start + text.len() < word.len())
+                        }),
                         QueryKind::Phrase => message.body.contains(text) && text.contains(' '),
                     });
                 assert!(found, "no message of chat {chat} has the {kind:?} {text:?}");
