@@ -276,7 +276,10 @@ fn growth_plots(sizes: &[SizeResults]) -> Vec<Plot> {
     vec![
         Plot {
             slug: "growth".to_owned(),
-            title: format!("Requests a second, against those with {} stored", first.messages),
+            title: format!(
+                "Requests a second relative to the bare handler, against those with {} stored",
+                first.messages
+            ),
             kind: PlotKind::Lines { x_axis: x_axis.clone(), lines: rates.collect() },
         },
         Plot {
