@@ -69,7 +69,8 @@ pub async fn measure(
 }
 
 /// Queries for an acknowledged message with its token. Fails if there is no token or no 2xx response. The content of
-/// the response is not checked.
+/// the response is not checked: the server promises that a 2xx response to a query with a token has the effect of the
+/// token's command, and `verify` checks the contents.
 async fn check(
     client: &mut RetryingClient,
     acknowledgement: &Acknowledgement,

@@ -149,11 +149,12 @@ impl SearchCheck<'_> {
     /// Searches and checks the hits. Returns their number, or a finding.
     async fn run(&self, app: &App, client: &mut RetryingClient) -> Result<usize, String> {
         let mut found = BTreeMap::new();
-        let (mut total, mut cursor) = (None, None);
+        let (mut first_total, mut cursor) = (None, None);
         loop {
             let page = self.page(app, client, cursor.as_deref()).await?;
-            if *total.get_or_insert(page.total) != page.total {
-                return Err(format!("total is {total:?} on one page and {} on the next", page.total));
+            let total = *first_total.get_or_insert(page.total);
+            if total != page.total {
+                return Err(format!("total is {total} on the first page and {} on a later one", page.total));
             }
             if page.messages.is_empty() && page.next.is_some() {
                 return Err("an empty page has a next cursor".to_owned());
@@ -169,13 +170,12 @@ impl SearchCheck<'_> {
             }
             cursor = page.next;
             if cursor.is_none() {
-                break;
+                if total != found.len() as u64 {
+                    return Err(format!("total is {total}, but the pages have {} hits", found.len()));
+                }
+                return self.compare(&found);
             }
         }
-        if total != Some(found.len() as u64) {
-            return Err(format!("total is {total:?}, but the pages have {} hits", found.len()));
-        }
-        self.compare(&found)
     }
 
     async fn page(
