@@ -1,5 +1,6 @@
 //! Tests that a rebuild that is killed repeatedly has the same result as an uninterrupted one.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,11 +96,17 @@ async fn append(log: &dyn EventStore, stream: StreamId, events: &[Event]) {
     }
 }
 
-/// The positions of the projections that have this generation; `None` where the list has no position.
-fn generation_positions(list: &Value, generation: u64) -> Vec<Option<u64>> {
+/// The projections that have generation 2, each with its position; 0 where the list has no position. There must be no
+/// later generation.
+fn rebuilt_positions(list: &Value) -> BTreeMap<String, u64> {
     let generations = list["data"]["generations"].as_array().expect("a list").iter();
-    let matching = generations.filter(|listed| listed["generation"].as_u64() == Some(generation));
-    matching.map(|listed| listed["position"].as_u64()).collect()
+    let rebuilt = generations.filter(|listed| listed["generation"] != 1);
+    let positions = rebuilt.map(|listed| {
+        assert_eq!(listed["generation"], 2, "a rebuild did not resume the one before: {list}");
+        let projection = listed["projection"].as_str().expect("a projection");
+        (projection.to_owned(), listed["position"].as_u64().unwrap_or(0))
+    });
+    positions.collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +142,7 @@ async fn check_killed_rebuild(topology: Topology) {
     // The number of kills, and how many of them interrupted a rebuild that had stored something.
     let (mut killed, mut interrupted) = (0, 0);
     let mut is_complete = false;
+    let mut built_before = BTreeMap::new();
     // Rebuilds on servers may all be killed before they have stored anything.
     while killed < kills || (topology == Topology::Embedded && interrupted == 0) {
         assert!(
@@ -145,6 +153,7 @@ async fn check_killed_rebuild(topology: Topology) {
         let mut command = system.command(&rebuild);
         if is_complete {
             command.arg("--from-scratch");
+            built_before.clear();
         }
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         sleep(Duration::from_millis(random.random_range(20..max_delay_millis))).await;
@@ -152,19 +161,20 @@ async fn check_killed_rebuild(topology: Topology) {
         child.kill().expect("it can be killed");
         child.wait().expect("its end");
         let list = system.run_json(&["projections", "list"]).await;
-        let built = generation_positions(&list, 2);
-        assert!(built.len() <= 2, "a rebuild did not resume the one before: {list}");
-        interrupted += usize::from(
-            built.iter().any(|position| position.is_some_and(|folded| folded > 0 && folded < head)),
-        );
-        is_complete =
-            built.len() == 2 && built.iter().all(|position| position.is_some_and(|folded| folded >= head));
+        let built = rebuilt_positions(&list);
+        for (projection, before) in built_before {
+            let resumed = built.get(&projection).is_some_and(|folded| *folded >= before);
+            assert!(resumed, "a rebuild of {projection} did not go on at {before}: {list}");
+        }
+        interrupted += usize::from(built.values().any(|folded| *folded > 0 && *folded < head));
+        is_complete = built.len() == 2 && built.values().all(|folded| *folded >= head);
         if has_ended {
             max_delay_millis = (max_delay_millis / 2).max(LEAST_MAX_DELAY_MILLIS);
-        } else if built.iter().all(|position| position.unwrap_or(0) == 0) {
+        } else if built.values().all(|folded| *folded == 0) {
             // The rebuild was killed before it stored anything: the machine is slow.
             max_delay_millis *= 2;
         }
+        built_before = built;
     }
 
     let rebuild = ["projections", "rebuild", "--all", "--execute", "--reason", "left alone"];
