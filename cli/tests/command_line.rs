@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
@@ -196,11 +197,10 @@ async fn a_request_in_flight_finishes_after_sigterm_and_its_effect_is_durable() 
 
 /// Waits until the process accepts no new connections.
 async fn wait_until_refusing(process: &Process, address: &str) {
-    harness::deadline::eventually(
-        &format!("the process refuses connections; stderr: {}", process.stderr()),
-        async || TcpStream::connect(address).is_err().then_some(()),
-    )
-    .await;
+    let condition =
+        fmt::from_fn(|f| write!(f, "the process refuses connections; stderr: {}", process.stderr()));
+    harness::deadline::eventually(condition, async || TcpStream::connect(address).is_err().then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

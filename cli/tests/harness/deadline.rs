@@ -1,5 +1,6 @@
 //! Waits for a condition within a time limit.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `poll` returns a value. Panics with the name of the condition after [`TIMEOUT`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(condition: &str, mut poll: impl FnMut() -> F) -> T {
+/// Waits until `poll` returns a value. Panics with the condition after [`TIMEOUT`], and formats it only then.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    condition: impl Display,
+    mut poll: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         // Ends a poll that hangs, too.

@@ -1,5 +1,6 @@
 //! A process of the real binary.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -220,7 +221,10 @@ impl Process {
     /// Waits until `/readyz` reports that it is ready.
     pub async fn wait_until_ready(&self) {
         let client = self.client();
-        eventually(&format!("the process is ready, after this output: {}", self.stderr()), async || {
+        // The output at the end of the wait.
+        let condition =
+            fmt::from_fn(|f| write!(f, "the process is ready, after this output: {}", self.stderr()));
+        eventually(condition, async || {
             let reply = client.get("/readyz").try_send().await.ok()?;
             (reply.status == 200).then_some(())
         })
