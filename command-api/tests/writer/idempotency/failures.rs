@@ -26,7 +26,7 @@ on_all_engines! {
     a_refused_append_releases_the_key
     a_client_that_disconnects_leaves_no_key_reserved
     executes_only_commands_without_a_key_while_the_store_is_unavailable
-    a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease
+    a_key_can_be_used_again_after_a_lost_response_of_the_store
     a_store_that_loses_its_data_during_a_command_causes_no_second_event
 }
 
@@ -229,7 +229,7 @@ async fn executes_only_commands_without_a_key_while_the_store_is_unavailable(eng
     assert!(cluster.bodies().await.is_empty());
 }
 
-async fn a_lost_response_of_the_store_blocks_the_key_no_longer_than_a_lease(engines: Engines) {
+async fn a_key_can_be_used_again_after_a_lost_response_of_the_store(engines: Engines) {
     let cluster = Cluster::new(engines);
     let process = cluster.start_process().await;
     let app = process.create_app_with_chat().await;
