@@ -14,9 +14,12 @@ struct Golden {
     payload: String,
 }
 
+fn golden_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
 fn golden_files() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let entries = fs::read_dir(&folder).expect("the golden folder");
+    let entries = fs::read_dir(golden_folder()).expect("the golden folder");
     entries.map(|entry| read(entry.expect("a folder entry").path())).collect()
 }
 
@@ -79,11 +82,12 @@ fn encodes_every_event_byte_for_byte_as_its_golden_file() {
 
 #[test]
 fn decodes_the_text_of_a_golden_message_unchanged() {
-    let golden = golden_files();
-    let created =
-        golden.iter().find(|golden| golden.event_type == "MessageCreated").expect("a golden message");
-    let read = Event::decode(&created.event_type, created.version, created.payload.as_bytes());
-    let Ok(Event::MessageCreated(created)) = read else { panic!("{read:?}") };
-    assert_eq!(created.message_number.get(), 7);
-    assert_eq!(created.body.as_str(), "Grüße, мир, 世界 \u{1f44b}\u{1f3fd} — \"quoted\" \\ \n\t</b>");
+    for name in ["MessageCreated.v1.json", "MessageCreated.v2.json"] {
+        let golden = read(golden_folder().join(name));
+        let decoded = Event::decode(&golden.event_type, golden.version, golden.payload.as_bytes());
+        let Ok(Event::MessageCreated(created)) = decoded else { panic!("{name}: {decoded:?}") };
+        assert_eq!(created.message_number.get(), 7, "{name}");
+        let text = "Grüße, мир, 世界 \u{1f44b}\u{1f3fd} — \"quoted\" \\ \n\t</b>";
+        assert_eq!(created.body.as_str(), text, "{name}");
+    }
 }
