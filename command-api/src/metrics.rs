@@ -12,8 +12,8 @@ pub const HISTOGRAM_BUCKETS: [HistogramBuckets; 2] = [
         name: "chat_command_batch_size",
         upper_bounds: &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
     },
-    // A waiting writer repeats its read of the stream until a read ends 0.4 s or more after the wait began. So a wait
-    // can exceed 0.4 s by one read and the pause before it.
+    // A waiting writer reads the stream again and again, and gives up after the first read that ends 0.4 s or more after
+    // the wait began. So a wait can last longer than 0.4 s, by at most one read and the pause before it.
     HistogramBuckets {
         name: "chat_command_predecessor_wait_seconds",
         upper_bounds: &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0, 2.5],

@@ -1,10 +1,10 @@
-//! Pages of lists: limits and the parameters that position a page.
+//! Pages of lists: limits and the parameters that select a page.
 
 use chat_web::Problem;
 use chat_web::extract::malformed_parameter;
 
-/// Query parameters that position a page. A link to another page replaces them.
-pub(crate) const POSITION_PARAMETERS: &[&str] = &["after", "around", "before", "cursor"];
+/// Query parameters that select which part of a list a page shows. A link to another page replaces them.
+pub(crate) const PAGE_SELECTORS: &[&str] = &["after", "around", "before", "cursor"];
 
 /// The default and the largest number of items on a page.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! No two files of a crate depend on each other, directly or through other files.
 //!
-//! A file depends on the files whose items it names: by `crate::…`, `super::…`, or the name of a child module or of an
-//! imported module. A path through a re-export depends on the file that defines the item. Paths in the arguments of
+//! A file depends on the files whose items it refers to: by `crate::…`, `super::…`, or the name of a child module or of
+//! an imported module. A path through a re-export depends on the file that defines the item. Paths in the arguments of
 //! macros are not seen.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -24,8 +24,8 @@ type Modules = BTreeMap<Names, Module>;
 struct Module {
     /// Imported names with their paths.
     imports: BTreeMap<String, Names>,
-    /// The paths by which the file names items: those of two names or more, and those of private imports of any length.
-    /// The paths of re-exports are left out.
+    /// The paths by which the file refers to items: those of two names or more, and those of private imports of any
+    /// length. The paths of re-exports are left out.
     paths: Vec<Names>,
     /// The number of inline modules around the current item.
     depth: usize,
@@ -171,9 +171,9 @@ fn dependencies(modules: &Modules) -> BTreeMap<&Names, BTreeSet<&Names>> {
     modules.iter().map(dependencies_of).collect()
 }
 
-/// Finds the module of the item that a module names by a path. `None` if the item belongs to another crate, or if the
-/// path begins with an item that the module itself defines. Follows at most 8 imports, because imports may form a
-/// cycle. `redirections` is the number of imports followed so far.
+/// Finds the module that defines the item to which `module` refers by `path`. `None` if the item belongs to another
+/// crate, or if the path begins with an item that `module` itself defines. Follows at most 8 imports, because imports
+/// may form a cycle. `redirections` is the number of imports followed so far.
 fn resolve<'a>(
     modules: &'a Modules,
     module: &Names,

@@ -43,19 +43,19 @@ pub fn next_cursor_header(cursor: impl fmt::Display) -> Option<[(HeaderName, Hea
 }
 
 /// The links from one page of a list to others. They keep the query string of the request, except the parameters that
-/// position the page.
+/// select which part of the list the page shows.
 #[derive(Debug)]
 pub struct PageLinks<'a> {
     uri: &'a Uri,
-    position_parameters: &'a [&'a str],
+    page_selectors: &'a [&'a str],
     links: Vec<String>,
     headers: HeaderMap,
 }
 
 impl<'a> PageLinks<'a> {
     /// Creates the links of the page at `uri`, without any link yet.
-    pub fn new(uri: &'a Uri, position_parameters: &'a [&'a str]) -> Self {
-        Self { uri, position_parameters, links: Vec::new(), headers: HeaderMap::new() }
+    pub fn new(uri: &'a Uri, page_selectors: &'a [&'a str]) -> Self {
+        Self { uri, page_selectors, links: Vec::new(), headers: HeaderMap::new() }
     }
 
     /// Adds a link to the page that `parameter` = `value` selects, and the header with that page's `cursor`.
@@ -70,7 +70,7 @@ impl<'a> PageLinks<'a> {
         for pair in self.uri.query().unwrap_or_default().split('&') {
             // A name may be percent-encoded, as in `%61fter=7`.
             let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name);
-            if name.is_some_and(|name| !self.position_parameters.contains(&&*name)) {
+            if name.is_some_and(|name| !self.page_selectors.contains(&&*name)) {
                 push_percent_encoded(&mut query, pair);
                 query.push('&');
             }
@@ -112,9 +112,9 @@ fn push_percent_encoded(query: &mut String, part: &str) {
 mod tests {
     use super::*;
 
-    fn next_link(uri: &'static str, position_parameters: &[&str], parameter: &str) -> String {
+    fn next_link(uri: &'static str, page_selectors: &[&str], parameter: &str) -> String {
         let uri = Uri::from_static(uri);
-        let mut links = PageLinks::new(&uri, position_parameters);
+        let mut links = PageLinks::new(&uri, page_selectors);
         links.add(Relation::Next, parameter, 7, "n7");
         links.into_headers()[LINK].to_str().unwrap().to_owned()
     }

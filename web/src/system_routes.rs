@@ -239,7 +239,7 @@ async fn readyz(State(readiness): State<Arc<dyn Readiness>>) -> Response {
 
 /// Metrics in the Prometheus text format
 ///
-/// For a scraper. Every process has its own.
+/// For a scraper. Every process has its own metrics.
 #[utoipa::path(get, path = "/metrics", tag = SYSTEM, operation_id = "metrics", responses(
     (status = 200, description = "Every metric of the process.", body = String,
         content_type = "text/plain; version=0.0.4; charset=utf-8"),

@@ -83,8 +83,8 @@ pub(super) async fn list_events(
     let request = ListRequest { filter, order, limit, max_scanned_events: MAX_SCANNED_EVENTS };
     let _permit = api.acquire_scan_permit().await?;
     let page = list(&*api.event_store, request).await?;
-    let position_parameters = [bound_parameter, "cursor"];
-    let mut links = PageLinks::new(&uri, &position_parameters);
+    let page_selectors = [bound_parameter, "cursor"];
+    let mut links = PageLinks::new(&uri, &page_selectors);
     if let Some(next) = page.next {
         links.add(Relation::Next, bound_parameter, next, Cursor { list: list_id, key: [next.get()] });
     }

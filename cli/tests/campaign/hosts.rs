@@ -9,7 +9,7 @@
 //! | `db-1`, `db-2` | Postgres with the log and the read model: the primary and a synchronous standby |
 //! | `redis-1`, `redis-2` | Redis: the master and its replica, each with a sentinel |
 //!
-//! The primary has the floating address, which the URLs of the log and the read model name.
+//! The primary has the floating address. This is the address in the URLs of the log and of the read model.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -330,7 +330,10 @@ impl Deployment for Hosts {
                 // A process that is starting has no metrics yet.
                 let Ok(metrics) = Client::new(&member.url).get("/metrics").try_send().await else { continue };
                 let overdue = count_overdue_commands(&String::from_utf8_lossy(&metrics.body));
-                assert_eq!(overdue, 0, "commands took over 10 s with a time limit of {REQUEST_TIMEOUT:?}");
+                assert_eq!(
+                    overdue, 0,
+                    "commands took more than 10 s with a time limit of {REQUEST_TIMEOUT:?}"
+                );
             }
         }
     }
@@ -410,7 +413,7 @@ fn fault_length(random: &mut StdRng) -> Duration {
     Duration::from_millis(random.random_range(200..longest))
 }
 
-/// The number of commands of a process that took over ten seconds, from its metrics.
+/// The number of commands that took a process more than ten seconds, from its metrics.
 fn count_overdue_commands(metrics: &str) -> u64 {
     let sum = |name: &str, part: &str| -> u64 {
         let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains(part));

@@ -71,7 +71,7 @@ async fn tails_end_when_the_process_stops() {
     contract.terminate_all();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(tail.next()));
-    assert_eq!(end.recv_timeout(TIMEOUT), Ok(None), "the tail does not end");
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(None), "the tail did not end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,7 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
     let plan = post(&contract, "/projections/rebuilds", &json!({})).await.expect(200).json();
     assert_eq!(plan["data"]["generations"].as_array().map(Vec::len), Some(2), "{plan}");
     let jobs = contract.get(format!("{ADMIN}/jobs")).await.expect(200).json();
-    assert_eq!(jobs["data"]["jobs"], json!([]), "a dry run requests nothing");
+    assert_eq!(jobs["data"]["jobs"], json!([]), "the dry run requested a job");
 
     let rebuilt = run_job(&contract, "/projections/rebuilds", json!({})).await;
     assert_eq!((&rebuilt["state"], &rebuilt["attempts"]), (&json!("ok"), &json!(1)), "{rebuilt}");

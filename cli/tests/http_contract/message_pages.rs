@@ -60,7 +60,7 @@ async fn pages_lead_from_end_to_end_in_both_directions() {
     assert!(!newest.links().contains_key("next"), "the newest page links to a newer one");
     let all = contract.get_after(&last_command, messages).await;
     assert_eq!(message_numbers(&all).len(), 10);
-    assert!(!all.has("link"), "a page with all messages has a link");
+    assert!(!all.has("link"), "the page has all messages, and links to another page");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
     let server = ProcessOptions::new("serve", folder.path()).start().await;
     let first = Scrape::fetch(&server).await;
     let names: BTreeSet<String> = first.names().into_iter().map(str::to_owned).collect();
-    assert_eq!(names, documented_metrics(), "a process has other metrics than the documentation");
+    assert_eq!(names, documented_metrics(), "the metrics differ from the documented ones");
     for name in &names {
         assert!(name.starts_with("chat_") || name.starts_with("process_"), "{name}");
         assert!(
@@ -96,7 +96,7 @@ async fn all_documented_metrics_exist_from_the_first_scrape_with_a_help_text() {
     let second = Scrape::fetch(&server).await;
     let new: Vec<&String> =
         second.series.keys().filter(|series| !first.series.contains_key(*series)).collect();
-    assert_eq!(new, Vec::<&String>::new(), "series that a first scrape does not have");
+    assert_eq!(new, Vec::<&String>::new(), "the first scrape lacked series");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,7 +108,7 @@ impl Document {
 
     fn check_body(&self, reply: &Reply, response: &Value, label: &str) {
         let Some(content) = response["content"].as_object().filter(|content| !content.is_empty()) else {
-            assert!(reply.body.is_empty(), "{label}: a body is not described: {:?}", reply.body);
+            assert!(reply.body.is_empty(), "{label}: the body is not described: {:?}", reply.body);
             return;
         };
         let content_type = reply.header("content-type");

@@ -38,7 +38,7 @@ async fn each_app_has_its_own_limit() {
         contract.post(chats.clone(), &json!({})).await.expect(201);
         let refused = contract.post(chats, &json!({})).await;
         assert_problem(&refused, 429, "rate_limited");
-        assert!(refused.has("consistency-token"), "a refused command has no consistency token");
+        assert!(refused.has("consistency-token"), "the refusal lacks its consistency token");
     }
     contract.client().get("/readyz").send_until(200).await;
 }

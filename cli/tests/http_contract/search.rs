@@ -170,7 +170,7 @@ async fn a_search_is_paged_to_exhaustion_in_every_order() {
             if cursor.is_null() {
                 break;
             }
-            assert!(paged.len() < 7, "{sort}: a page follows the last hit");
+            assert!(paged.len() < 7, "{sort}: the page with the last hit has a cursor");
         }
         assert_eq!(&paged, expected, "{sort}");
     }

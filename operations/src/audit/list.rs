@@ -74,11 +74,11 @@ impl Report for EventPage {
     }
 }
 
-/// Returns a warning for each of `types`: names that no event type has.
-pub fn unknown_type_diagnostics(types: &[String]) -> Vec<Diagnostic> {
+/// Returns a warning for each of `unknown_types`.
+pub fn unknown_type_diagnostics(unknown_types: &[String]) -> Vec<Diagnostic> {
     let known = || Event::TYPES.iter().chain(OperatorAction::TYPES).copied();
     let warning = |name: &String| {
         Diagnostic::warning(format!("no event type is called {name:?}{}", suggestion(name, known())))
     };
-    types.iter().map(warning).collect()
+    unknown_types.iter().map(warning).collect()
 }

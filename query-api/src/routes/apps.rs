@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
 use crate::fair_share::Tenant;
-use crate::pagination::{POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{PAGE_SELECTORS, PageLimits};
 use crate::response_position::{ResponsePosition, require_existing};
 
 /// An app.
@@ -99,7 +99,7 @@ pub(super) async fn list_apps(
     let snapshot = context.query_read_model(freshness, |_| Tenant::Operators, query).await?;
     let position = ResponsePosition::for_projection(&context, snapshot.position).await;
     let mut rows = snapshot.value;
-    let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
+    let mut links = PageLinks::new(&uri, PAGE_SELECTORS);
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::apps::ListParams;
 use super::json::{serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{PAGE_SELECTORS, PageLimits};
 use crate::response_position::require_existing;
 
 /// A chat.
@@ -92,7 +92,7 @@ pub(super) async fn list_chats(
         })
         .await?;
     let (position, mut rows) = require_existing(&context, snapshot).await?;
-    let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
+    let mut links = PageLinks::new(&uri, PAGE_SELECTORS);
     if rows.len() > limit {
         rows.truncate(limit);
         if let Some(last) = rows.last() {

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::serialize_rfc3339;
 use crate::api::QueryContext;
 use crate::message_history::{HistoryCursor, HistoryEntry, HistoryError, MessageId, read_history};
-use crate::pagination::{POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{PAGE_SELECTORS, PageLimits};
 use crate::response_position::ResponsePosition;
 
 /// The history of a message.
@@ -117,7 +117,7 @@ pub(super) async fn show_history(
             HistoryError::MessageNotFound => ErrorCode::MessageNotFound.into(),
             HistoryError::EventStore(error) => Problem::from(error),
         })?;
-    let mut links = PageLinks::new(&uri, POSITION_PARAMETERS);
+    let mut links = PageLinks::new(&uri, PAGE_SELECTORS);
     if let Some(next) = history.next {
         let next_cursor = format_cursor(&path, next);
         links.add(Relation::Next, "cursor", &next_cursor, &next_cursor);

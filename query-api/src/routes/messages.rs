@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::{json_response, serialize_rfc3339, versioned_response};
 use crate::api::QueryContext;
-use crate::pagination::{POSITION_PARAMETERS, PageLimits};
+use crate::pagination::{PAGE_SELECTORS, PageLimits};
 use crate::response_position::require_existing;
 
 /// A message.
@@ -98,7 +98,8 @@ const AFTER: char = 'n';
 const BEFORE: char = 'p';
 const AROUND: char = 'm';
 
-/// Creates the id of the list of a chat's messages, or of one sender's messages in the chat, for a kind of cursor.
+/// Creates the id of the list that cursors of this `kind` page through: the messages of a chat, or those of one `sender`
+/// in it.
 fn message_list(kind: char, path: &ChatPath, sender: Option<&SenderId>) -> ListId {
     let (app, chat) = (path.app_token.expose(), path.chat_number);
     ListId::new(kind, format_args!("{app} {chat}")).with_parameter("sender", sender.map(SenderId::as_str))
@@ -206,7 +207,7 @@ fn page_links<'a>(
     window: MessageWindow,
     page: &MessagePage,
 ) -> PageLinks<'a> {
-    let mut links = PageLinks::new(uri, POSITION_PARAMETERS);
+    let mut links = PageLinks::new(uri, PAGE_SELECTORS);
     let mut add = |relation, parameter, kind, number: MessageNumber| {
         links.add(relation, parameter, number, Cursor { list: list_id(kind), key: [number.get()] });
     };
@@ -220,7 +221,7 @@ fn page_links<'a>(
         return links;
     }
     // The page is empty, so the window has no messages, and a link leads to those outside it. The link uses `around`,
-    // because the message with the window's number is outside `Before` and `After`, and may exist.
+    // because neither `before` nor `after` includes the message with the window's own number, which may exist.
     if let MessageWindow::Before(number) | MessageWindow::After(number) | MessageWindow::Around(number) =
         window
     {

@@ -122,7 +122,7 @@ async fn waiting_queries_of_one_app_do_not_block_those_of_another() {
             assert_eq!(reply.body["name"], "renamed");
         }
     }
-    let reply = fixture.get_with_until_ok(&first_app, &waiting).await;
+    let reply = fixture.get_until_ok(&first_app, &waiting).await;
     assert_eq!(reply.body["name"], "renamed");
 }
 

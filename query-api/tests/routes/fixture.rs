@@ -225,7 +225,7 @@ impl Fixture {
 
     /// Repeats a query until it succeeds. On a busy machine, the query's wait may end before the projector has reached
     /// the query's consistency token.
-    pub async fn get_with_until_ok(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+    pub async fn get_until_ok(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let query = async {
             loop {
                 let reply = self.get_with(path, headers).await;

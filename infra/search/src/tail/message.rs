@@ -8,7 +8,7 @@ use chat_ports::search_index::Document;
 use crate::query_matcher::{Signature, join_words};
 use crate::text::tokenize::TokenizedText;
 
-/// The approximate memory of a message beside its texts: its rows, its keys, and what the allocator adds.
+/// The approximate memory of a message beside its texts: its `Row`s in segments, its keys, and what the allocator adds.
 const OVERHEAD_BYTES: usize = 512;
 
 /// The state of a message after a batch that created or changed it.
@@ -18,7 +18,7 @@ pub(crate) struct TailMessage {
     pub document: Document,
     /// The words of the body, normalized and joined by single spaces.
     pub words: Box<str>,
-    /// The end of the later batch that changed or deleted the message; `u64::MAX` if none has.
+    /// The position of the end of the later batch that changed or deleted the message; `u64::MAX` if none has.
     superseded_at: AtomicU64,
 }
 
