@@ -287,8 +287,7 @@ fn add_command_api(
 fn command_routes(commands: CommandService, gate: LogGate, app_creation: AdminAccess) -> ApiRoutes {
     let routes = chat_command_api::routes::router(commands.clone(), app_creation);
     ApiRoutes::commands(routes).with_outer_layer(move |routes| {
-        let routes = chat_command_api::routes::with_consistency_tokens(routes, commands);
-        chat_command_api::routes::with_refusal(routes, move || gate.refusal())
+        chat_command_api::routes::with_refusal_and_tokens(routes, commands, move || gate.refusal())
     })
 }
 

@@ -8,8 +8,8 @@ mod problem;
 mod responses;
 
 use axum::extract::{FromRef, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse as _;
 use chat_web::admin_auth::AdminAccess;
 use chat_web::consistency::CONSISTENCY_TOKEN;
 use chat_web::openapi;
@@ -65,37 +65,27 @@ fn routes() -> OpenApiRouter<CommandApi> {
     routes
 }
 
-/// Adds a `Consistency-Token` to every response of these routes, including errors: a reader at the token's position
-/// sees the state that the decision was based on. Call this after adding every layer that may reject a request.
-pub fn with_consistency_tokens(routes: OpenApiRouter, service: CommandService) -> OpenApiRouter {
-    routes.layer(from_fn_with_state(service, add_consistency_token))
-}
-
 /// Adds a layer that calls `refusal` before each command. If `refusal` returns a problem, that is the response: the
 /// command is not executed, and no stored answer is returned.
-pub fn with_refusal(
+///
+/// Every other response gets a `Consistency-Token`, including errors: a reader at the token's position sees the state
+/// that the decision was based on. Add all layers that may reject a request before this one.
+pub fn with_refusal_and_tokens(
     routes: OpenApiRouter,
+    service: CommandService,
     refusal: impl Fn() -> Option<Problem> + Clone + Send + Sync + 'static,
 ) -> OpenApiRouter {
-    let layer = move |request: Request, next: Next| {
+    let layer = move |State(service): State<CommandService>, request: Request, next: Next| {
         let refusal = refusal();
         async move {
-            match refusal {
-                Some(problem) => problem.into_response(),
-                None => next.run(request).await,
+            if let Some(problem) = refusal {
+                return problem.into_response();
             }
+            let mut response = next.run(request).await;
+            let token = || service.consistency_token(service.writer().observed_position()).into();
+            response.headers_mut().entry(CONSISTENCY_TOKEN).or_insert_with(token);
+            response
         }
     };
-    routes.layer(from_fn(layer))
-}
-
-async fn add_consistency_token(
-    State(service): State<CommandService>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = next.run(request).await;
-    let token = || service.consistency_token(service.writer().observed_position()).into();
-    response.headers_mut().entry(CONSISTENCY_TOKEN).or_insert_with(token);
-    response
+    routes.layer(from_fn_with_state(service, layer))
 }
