@@ -185,7 +185,7 @@ fn rebuild_headline(report: &Value) -> (String, String) {
     } else if differing > 0 {
         let differ =
             if differing == 1 { "1 row differs".to_owned() } else { format!("{differing} rows differ") };
-        let detail = "Wrong old rows are often the reason for a rebuild. Look at the differences, then promote the new generation, or drop it.";
+        let detail = "If the rebuild was to correct wrong rows, differences are expected. Look at them, then promote the new generation, or drop it.";
         (format!("{differ}, so nothing was promoted"), detail.to_owned())
     } else {
         (format!("{built} built"), "They were not promoted.".to_owned())
@@ -216,8 +216,8 @@ fn rebuild_plan(plan: &Value) -> ReportView {
     let until = text::number(plan["until"].as_u64().unwrap_or_default());
     let time =
         plan["estimated_seconds"].as_u64().map(|seconds| format!(" in about {}", counted(seconds, "second")));
-    let headline = format!("The log is folded up to position {until}{}", time.unwrap_or_default());
-    let detail = "The new generations are compared with the live ones, and promoted unless rows differ and that was not accepted. Clients notice nothing.";
+    let headline = format!("The log would be folded up to position {until}{}", time.unwrap_or_default());
+    let detail = "The new generations are compared with the live ones, then promoted. If rows differ, they are promoted only if “Promote even if rows differ” is selected. Clients notice nothing.";
     ReportView { tables: vec![table], ..ReportView::default() }.with_headline(headline, detail)
 }
 
@@ -226,8 +226,8 @@ async fn comparison_table(console: &Console, comparison: &Value) -> Result<Repor
     let mut rows = Vec::new();
     for difference in items(comparison, "shown") {
         let subject = difference_subject(console, difference).await?;
-        // The `shown` of a difference has the fields of the live generation. Its `expected` has the fields that follow
-        // from the log.
+        // `shown` has two meanings: that of a comparison lists the first differences, and that of a difference has the
+        // fields of the live generation. `expected` has the fields that follow from the log.
         let (live, logged) = (difference["shown"].as_object(), difference["expected"].as_object());
         let mut names: Vec<&String> =
             live.into_iter().chain(logged).flat_map(|fields| fields.keys()).collect();
@@ -311,7 +311,7 @@ fn switch_over(report: &Value) -> ReportView {
     let table = ReportTable { title: "What would change".to_owned(), columns, rows: rows.collect() };
     let detail = "A generation that is behind is brought up to date first. Queries move in one step.";
     ReportView { tables: vec![table], ..ReportView::default() }
-        .with_headline(format!("Queries move to {to}"), detail)
+        .with_headline(format!("Queries would move to {to}"), detail)
 }
 
 fn drop_generations(report: &Value) -> ReportView {
@@ -363,7 +363,10 @@ async fn resolution(console: &Console, report: &Value) -> Result<ReportView, Con
                 Cell::DeadLetter(Position::new(position)),
             ]
         } else if step["complete"] == false {
-            vec![Cell::Badge("info", "a dry run tries no more".to_owned()), Cell::Text(String::new())]
+            vec![
+                Cell::Badge("info", "only the first were tried, and none failed".to_owned()),
+                Cell::Text(String::new()),
+            ]
         } else {
             unblocked += 1;
             vec![Cell::Badge("ok", "no longer blocked".to_owned()), Cell::Text(String::new())]
@@ -428,9 +431,10 @@ fn checkpoint(report: &Value) -> ReportView {
     let Some(note) = report["note"].as_str() else {
         let facts =
             vec![("Key", Cell::Code(string(report, "key"))), ("Up to position", event_cell(report, "until"))];
-        let detail = "It is signed with the server’s key. The log records the use of the key.";
+        let detail =
+            "The root would be signed with the server’s key, and the log would record the use of the key.";
         let view = ReportView { facts, ..ReportView::default() };
-        return view.with_headline("The whole log is read, and its root signed", detail);
+        return view.with_headline("The whole log would be read, and its root signed", detail);
     };
     let facts = checkpoint_facts(&report["checkpoint"]);
     let view = ReportView { facts, checkpoint: Some(note.to_owned()), ..ReportView::default() };
@@ -441,14 +445,14 @@ fn verification(report: &Value) -> ReportView {
     // Only the report of a dry run has the position at which the verification would end.
     if report["until"].is_u64() {
         let what = if report["checkpoint"].is_null() {
-            "its consistency is checked"
+            "its consistency checked"
         } else {
-            "every event is compared with the checkpoint"
+            "every event compared with the checkpoint"
         };
-        let headline = format!("The log is read, and {what}");
+        let headline = format!("The log would be read, and {what}");
         let view = ReportView { facts: checkpoint_facts(&report["checkpoint"]), ..ReportView::default() };
         let view = if report["checkpoint"].is_null() { ReportView::default() } else { view };
-        return view.with_headline(headline, "It changes nothing.");
+        return view.with_headline(headline, "A verification changes nothing.");
     }
     let mut view = ReportView::default();
     let faults = items(report, "faults").iter().map(|fault| {
@@ -496,7 +500,7 @@ fn verification_headline(report: &Value) -> (&'static str, &'static str) {
     match report["signature"].as_str() {
         Some("wrong" | "by_another_key") if matches => (
             "The checkpoint can’t be trusted",
-            "The log matches it, but this key has not signed it: whoever altered the log may have made it.",
+            "The log matches it, but this key has not signed it. An attacker who altered the log could also have made the checkpoint.",
         ),
         Some("wrong" | "by_another_key") => {
             ("The checkpoint can’t be trusted", "The log differs from it, but this key has not signed it.")
@@ -513,7 +517,7 @@ fn verification_headline(report: &Value) -> (&'static str, &'static str) {
             ("The log differs from the checkpoint", "Compare it with a backup before anything else is done.")
         }
         _ => (
-            "The log was restored, or its loss accepted, after the checkpoint",
+            "The log was restored, or a loss of events accepted, after the checkpoint",
             "It does not have all signed events. Compare those that it kept with a backup.",
         ),
     }
@@ -546,7 +550,7 @@ mod tests {
         }
         assert_eq!(headline("good", false, Value::Null), "The log differs from the checkpoint");
         let restored = headline("good", false, json!({}));
-        assert_eq!(restored, "The log was restored, or its loss accepted, after the checkpoint");
+        assert_eq!(restored, "The log was restored, or a loss of events accepted, after the checkpoint");
     }
 
     #[test]

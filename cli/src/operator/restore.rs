@@ -1,4 +1,5 @@
-//! `chat-api restore`: puts the log of a backup in place, if there is no log.
+//! `chat-api restore`: puts the log of a backup in place, if there is no log. Renames the leftovers of an earlier log
+//! at the same location: its projections, the answers of its idempotency keys, and its log anchor.
 
 #[cfg(feature = "postgres")]
 use std::fmt;
@@ -41,7 +42,7 @@ pub(crate) struct RestoreArgs {
     /// Folder of the backup
     #[arg(long, value_name = "FOLDER")]
     from: PathBuf,
-    /// Also restore a copy whose file was altered, if it is sound and has every event of the backup, unaltered
+    /// Restore even if the log file in the backup was altered, provided that it is sound and its events are unaltered
     #[arg(long)]
     accept_altered_file: bool,
     #[command(flatten)]
@@ -147,7 +148,7 @@ fn log_file(locations: &StorageLocations) -> Result<&Path, Failure> {
     }
 }
 
-/// Finds the data that was derived from an earlier log at the same location.
+/// Finds the leftovers: the data that was derived from an earlier log at the same location.
 async fn find_leftovers(locations: &StorageLocations) -> Result<Vec<Box<dyn Leftover>>, Failure> {
     let generations = |first_generation: &Path| {
         FileLeftover::find_generations(first_generation).map_err(|error| {

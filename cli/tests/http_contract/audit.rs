@@ -17,7 +17,7 @@ pub async fn seeded_app(contract: &Contract) -> String {
     let edit = serde_json::json!({ "body": "Hello again" });
     contract.put(message_path(&token, 1, 1), &edit).await.expect(200);
     contract.delete(message_path(&token, 1, 2)).await.expect(204);
-    // `explain` compares the events with the row of the read model. The next query waits until the row is up to date.
+    // `explain` compares the events with the row of the read model. This query waits until the row is up to date.
     contract.get(message_path(&token, 1, 2)).await.expect(410);
     token
 }

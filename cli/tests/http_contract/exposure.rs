@@ -1,5 +1,5 @@
-//! Tests of what other hosts, other sites and creators of apps may request, of what caches may store and other users of
-//! the machine may read, and of the examples in the OpenAPI document.
+//! Tests of which requests are refused for their host name, the site whose page sent them, or their admin token; of
+//! what caches may store and other users of the machine may read; and of the examples in the OpenAPI document.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -80,7 +80,7 @@ async fn request_of_another_site(contract: &Contract) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_hosts_are_answered_by_a_server_that_has_an_admin_token_or_allows_them() {
+async fn every_host_name_is_answered_with_an_admin_token_and_only_allowed_ones_without() {
     let cases = [
         ("--admin-token", ADMIN_TOKEN, 404, "app_not_found"),
         ("--allowed-hosts", "chat.example", 403, "origin_refused"),
@@ -213,7 +213,7 @@ async fn caches_store_no_answer_of_the_apis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn optional_parameters_have_no_example_that_the_api_reference_would_send() {
+async fn optional_parameters_have_no_example_because_the_api_reference_would_send_it() {
     let contract = Contract::start().await;
     let document = contract.document().json();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -275,7 +275,7 @@ fn collect_examples(value: &Value, found: &mut Vec<(String, Value)>) {
             found.extend(example.iter().map(|(name, example)| (name.clone(), example.clone())));
         }
         if let Some(properties) = value.get("properties").and_then(Value::as_object) {
-            // The properties of a problem describe the error, not an app.
+            // Problems are left out: their examples describe errors, so they differ from those of apps.
             let is_problem = properties.contains_key("request_id");
             let examples =
                 properties.iter().filter_map(|(name, schema)| Some((name, schema.get("example")?)));

@@ -76,7 +76,7 @@ async fn projections_are_rebuilt_rolled_back_promoted_and_dropped_by_jobs() {
 
     let back = run_job(&contract, "/projections/rollbacks", json!({})).await;
     assert_eq!((&back["state"], &back["report"]["to"][0]["generation"]), (&json!("ok"), &json!(1)), "{back}");
-    // The record names the projections that the request left out.
+    // The request names no projections. The record names those that were switched back.
     assert_eq!(back["options"], json!({ "projections": ["read_model", "search_index"] }), "{back}");
     let only_search = json!({ "projections": ["search_index"] });
     let promoted = run_job(&contract, "/projections/promotions", only_search).await;

@@ -119,7 +119,7 @@ async fn a_generation_is_rebuilt_promoted_and_shown() {
     let after = fixture.get(&admin, "/console/projections").await;
     after.assert_shows(&["Read model 2", "previous"]);
     let plan = fixture.post(&admin, "/console/actions/projections.rollback", &fields).await;
-    plan.assert_shows(&["Queries move to Read model 1", "Read model 2 Read model 1"]);
+    plan.assert_shows(&["Queries would move to Read model 1", "Read model 2 Read model 1"]);
     let none = fixture.post(&admin, "/console/actions/projections.rollback", &[]).await;
     assert_eq!(none.status, StatusCode::UNPROCESSABLE_ENTITY);
     none.assert_shows(&["Select at least one projection."]);

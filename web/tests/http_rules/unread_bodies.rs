@@ -254,7 +254,7 @@ async fn a_connection_ends_with_its_response_if_the_unread_body_is_large() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_on_after_64_kib_of_an_unread_body() {
+async fn a_connection_goes_on_after_an_unread_body_of_exactly_64_kib() {
     let server = start().await;
     let head = format!("POST {API}/nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n");
     let request = [head.as_bytes(), &vec![b'x'; 65_536]].concat();

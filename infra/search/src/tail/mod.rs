@@ -9,8 +9,9 @@
 //!
 //! So S may be anywhere in a segment, and the answer is that of an index which has committed up to T.
 //!
-//! Views are immutable: a new one shares segments of the one before it. A message that is changed again is not removed
-//! from its segment, but superseded at the position of the change, so it still counts in earlier views.
+//! Views are immutable, and a new view shares segments with the one before it. So a later change of a message does not
+//! remove the earlier state from its segment. It marks the state as superseded, with a position: views that end before
+//! this position still have the state, and later views do not.
 
 mod message;
 mod scan;
@@ -64,7 +65,7 @@ impl Tail {
 #[derive(Clone, Debug)]
 pub(crate) struct TailView {
     log: LogId,
-    /// The position after which all changes up to `to` are in the view.
+    /// The view has all changes after this position, up to `to`.
     from: Position,
     /// The position up to which the log was read.
     to: Position,

@@ -26,12 +26,13 @@ fn new_append(stream: u32) -> StreamAppend {
 
 /// Inserts an event at position 21 while the schema lacks `index`, so that the index lacks this event.
 fn insert_without_index(path: &Path, index: &str) {
-    let file = Connection::open(path).unwrap();
+    let connection = Connection::open(path).unwrap();
     let delete_index = "DELETE FROM sqlite_schema WHERE type = 'index' AND name = ?1";
-    file.execute_batch("PRAGMA writable_schema = ON; CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema")
+    connection
+        .execute_batch("PRAGMA writable_schema = ON; CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema")
         .unwrap();
-    assert_eq!(file.execute(delete_index, [index]).unwrap(), 1);
-    file.execute_batch("PRAGMA schema_version = 1000").unwrap();
+    assert_eq!(connection.execute(delete_index, [index]).unwrap(), 1);
+    connection.execute_batch("PRAGMA schema_version = 1000").unwrap();
     // A new connection reads the schema without the index.
     let without_index = Connection::open(path).unwrap();
     without_index
@@ -42,12 +43,13 @@ fn insert_without_index(path: &Path, index: &str) {
         )
         .unwrap();
     drop(without_index);
-    file.execute("INSERT INTO sqlite_schema SELECT * FROM kept WHERE name = ?1", [index]).unwrap();
-    file.execute_batch("PRAGMA schema_version = 1001").unwrap();
+    connection.execute("INSERT INTO sqlite_schema SELECT * FROM kept WHERE name = ?1", [index]).unwrap();
+    connection.execute_batch("PRAGMA schema_version = 1001").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_an_index_lacks_is_damage() {
+    // Both indexes should have the inserted event, a copy of the `MessageDeleted` at position 20.
     for index in ["events_in_stream", "events_changing"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.db");
@@ -79,16 +81,17 @@ async fn damage_that_hits_no_event_is_found_in_the_file() {
     log.close().await.unwrap();
     assert_eq!(log.check_file().await.unwrap(), Some(Vec::new()));
     drop(log);
-    let file = Connection::open(&path).unwrap();
-    file.execute_batch("CREATE TABLE small (number INTEGER); INSERT INTO small VALUES (1)").unwrap();
-    let root_page: usize = file
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE TABLE small (number INTEGER); INSERT INTO small VALUES (1)").unwrap();
+    let root_page: usize = connection
         .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'small'", [], |row| row.get(0))
         .unwrap();
-    // The log may still be closing its connections, and `file` copies the WAL into the database file only if it is
-    // closed last. So this copies the WAL now.
-    let is_busy: bool = file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    // SQLite copies the WAL into the database file when the last connection is closed, and the log may still be closing
+    // its own. So the test copies the WAL itself.
+    let is_busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
     assert!(!is_busy, "the page is still in the WAL");
-    drop(file);
+    drop(connection);
     let mut damaged = std::fs::read(&path).unwrap();
     damaged[(root_page - 1) * PAGE_BYTES..root_page * PAGE_BYTES].fill(0xa5);
     std::fs::write(&path, damaged).unwrap();
@@ -110,9 +113,10 @@ async fn events_whose_stream_is_lost_are_damage_also_at_the_end_of_the_log() {
     let path = folder.path().join("events.db");
     let log = SqliteEventStore::open(&path).unwrap();
     log.append((0..10).map(new_append).collect()).await;
-    let file = Connection::open(&path).unwrap();
-    file.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-    file.execute("DELETE FROM streams WHERE id = (SELECT stream FROM events WHERE position = 20)", [])
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    connection
+        .execute("DELETE FROM streams WHERE id = (SELECT stream FROM events WHERE position = 20)", [])
         .unwrap();
     assert_eq!(log.read_all_checked(Position::START, 18).await.unwrap().len(), 18);
     for after in [10, 18, 19] {
