@@ -2,8 +2,8 @@
 //!
 //! The leaves of a Merkle tree are the stored events ([`leaf`]), the tree is that of RFC 9162 ([`tree`],
 //! [`inclusion`]), and its root is signed with a [`key`], in the format of C2SP signed notes ([`note`]). A
-//! [`checkpoint`] states the content of the log at a time. [`verify`] checks whether the log still has that content, and
-//! finds the first event that differs ([`alteration`]); for that, the hashes of all leaves are stored beside the
+//! [`checkpoint`] states the content of the log at a time. [`verify`] checks whether the log still has that content,
+//! and finds the first event that differs ([`alteration`]); for that, the hashes of all leaves are stored beside the
 //! checkpoint ([`leaves_file`]). An [`event_proof`] is checked without the log.
 //!
 //! An operation that reads the whole log reads it from its start, event by event, in bounded memory.
