@@ -469,7 +469,24 @@ async fn start_writer(
 mod tests {
     use std::collections::BTreeMap;
 
+    use chat_web::router::{ADMIN_PREFIX, API_PREFIX};
     use serde_json::Value;
+
+    #[test]
+    fn paths_begin_with_the_prefix_of_their_audience() {
+        for (document, prefix) in [
+            (chat_command_api::routes::openapi_document(), API_PREFIX),
+            (chat_query_api::openapi_document(), API_PREFIX),
+            (chat_admin_api::openapi_document(), ADMIN_PREFIX),
+        ] {
+            let paths: Vec<String> = document.paths.paths.into_keys().collect();
+            assert!(!paths.is_empty(), "the API under {prefix} has no paths");
+            for path in paths {
+                // Gateways and the listeners tell apart who may send a request by these prefixes.
+                assert!(path.starts_with(&format!("{prefix}/")), "{path} does not begin with {prefix}");
+            }
+        }
+    }
 
     #[test]
     fn schemas_of_the_same_name_are_the_same_in_all_apis() {
