@@ -95,6 +95,17 @@ async fn processes_run_as_a_user_who_can_only_read_and_append() {
     // The folder has data of the log.
     expect_exit(&operate(data, &owner_url, &["events", "setup"]), 0, "is set up");
     let empty = Postgres::shared().create_database();
+    // No log is begun in the place of this one.
+    let refused = operate(data, &empty, &["events", "setup"]);
+    expect_exit(&refused, 2, "there is no event log in this database, but");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    expect_exit(
+        &operate(elsewhere.path(), &empty, &["audit", "head"]),
+        2,
+        "there is no event log in this database",
+    );
+    expect_exit(&operate(elsewhere.path(), &empty, &["events", "setup"]), 0, "is set up");
+    // There the loss of the log can be accepted.
     expect_exit(
         &operate(data, &empty, &["events", "setup"]),
         1,

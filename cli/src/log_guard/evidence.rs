@@ -154,12 +154,14 @@ impl LogEvidence {
             MissingKind::NoFile => "there is no event log at",
             MissingKind::Empty => "nothing is in the event log",
         };
+        self.problem_of_no_log(&format!("{state} {}", path.display()))
+    }
+
+    /// The problem of a log that is not there, if the evidence is of a log with events. `missing` says what is missing.
+    pub(crate) fn problem_of_no_log(&self, missing: &str) -> Option<LogProblem> {
         let Witness { name, log, position } = self.furthest_witness(|_| true)?;
-        let sentence = format!(
-            "{state} {}, but {name} was written up to position {position} of log {}",
-            path.display(),
-            log.0
-        );
+        let sentence =
+            format!("{missing}, but {name} was written up to position {position} of log {}", log.0);
         Some(LogProblem { sentence, other_logs: self.logs() })
     }
 

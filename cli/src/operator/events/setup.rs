@@ -1,12 +1,13 @@
 //! `chat-api events setup`: creates the event log in Postgres, and grants rights to the user of the processes.
 
+use chat_postgres::PostgresEventStore;
 use clap::Args;
 use serde_json::json;
 
 use crate::engines::{EventStoreLocation, StorageLocations};
 use crate::failure::Failure;
-use crate::log_guard::find_problem;
-use crate::operator::answer::{Answer, Diagnostic};
+use crate::log_guard::{LogEvidence, find_problem};
+use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::CommonArgs;
 
 #[derive(Args)]
@@ -22,20 +23,35 @@ pub(super) async fn set_up(arguments: &SetupArgs) -> Result<Answer, Failure> {
     let locations = StorageLocations::from_options(&arguments.common.engines, None)?;
     match &locations.event_store {
         EventStoreLocation::Postgres(url) => {
-            let user = arguments.grant_to.as_deref();
-            let set_up = chat_postgres::PostgresEventStore::set_up(url, user).await;
-            set_up.map_err(|error| {
+            let failed = |error| {
                 Failure::because(format!("{} can't be set up", locations.event_store.describe()), &error)
-            })?;
+            };
+            // An empty database may be in the place of the one with the log.
+            let missing = "there is no event log in this database";
+            if let Some(problem) = LogEvidence::read(&locations).await.problem_of_no_log(missing)
+                && !PostgresEventStore::exists(url).await.map_err(failed)?
+            {
+                return Err(Failure::new(format!(
+                    "{problem}; to begin a log there nevertheless, run the command with an empty folder as --data-dir, and \
+                     without DATABASE_URL and SEARCH_INDEX_DIR"
+                )));
+            }
+            let user = arguments.grant_to.as_deref();
+            PostgresEventStore::set_up(url, user).await.map_err(failed)?;
             let granted =
                 user.map(|user| format!("\n{user} may read it and append to it")).unwrap_or_default();
             let text = format!("{} is set up{granted}", locations.event_store.describe());
             let answer = Answer::new(&json!({ "event_store": url.to_string(), "granted_to": user }), text)?;
-            // An empty database may be in the place of the one with the log.
-            let problem = find_problem(&locations).await?;
-            Ok(answer
-                .with_finding(problem.is_some())
-                .with_diagnostics(problem.map(|problem| Diagnostic::warning(problem.to_string()))))
+            Ok(match find_problem(&locations).await {
+                Ok(None) => answer,
+                Ok(Some(problem)) => {
+                    answer.with_finding(true).with_diagnostic(Severity::Warning, problem.to_string())
+                }
+                Err(failure) => answer.with_diagnostic(
+                    Severity::Warning,
+                    format!("the log could not be compared with the data at the other locations: {failure}"),
+                ),
+            })
         }
         location => Err(Failure::new(format!(
             "{} needs no setup: the first process creates the log; only a log in Postgres has users with rights to grant",

@@ -67,6 +67,12 @@ impl PostgresEventStore {
         Ok(Self { server, known: Mutex::new(known), head_watch })
     }
 
+    /// Whether the database has a log.
+    pub async fn exists(url: &PostgresUrl) -> Result<bool, EventStoreError> {
+        let mut connection = LogServer::new(url).connect().await?;
+        Ok(server::within(server::SETUP_TIMEOUT, schema::has_log(&mut connection)).await?)
+    }
+
     /// Creates the log, unless it exists, and grants `program_user` the rights that a process needs. The user who
     /// creates the log owns its tables.
     pub async fn set_up(url: &PostgresUrl, program_user: Option<&str>) -> Result<(), EventStoreError> {

@@ -56,6 +56,11 @@ pub(super) async fn prepare(connection: &mut PgConnection, if_missing: IfMissing
     if version > VERSION { Err(CallError::NewerVersion(version, VERSION)) } else { Ok(()) }
 }
 
+/// Whether the database has an event log.
+pub(super) async fn has_log(connection: &mut PgConnection) -> Result<bool, CallError> {
+    Ok(inspect(connection).await? == SchemaState::Log)
+}
+
 async fn inspect(connection: &mut PgConnection) -> Result<SchemaState, CallError> {
     let found = query(
         "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'log' AND obj_description(c.oid, 'pg_class') = $2)
