@@ -89,7 +89,7 @@ pub(crate) fn check_permission(path: &Path) -> Result<(), Failure> {
 }
 
 /// Checks that a file or folder can be read, if it exists.
-fn check_readable(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_readable(path: &Path) -> Result<(), Failure> {
     check_existing(path, Access::READ_OK).map_err(|error| access_failure(path, "read", &error))
 }
 

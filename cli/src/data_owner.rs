@@ -92,7 +92,7 @@ pub(crate) fn file_failure(problem: &str, path: &Path, error: &io::Error) -> Fai
 /// The use that a process makes of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathUse {
-    /// The data of the system. Their folders are created where they are missing.
+    /// The data of the system, or of a backup. Their folders are created where they are missing, and have nothing else.
     Data,
     /// A file that an option names, in a folder that must exist.
     File,
@@ -139,8 +139,9 @@ fn find_place(path: &Path, path_use: PathUse) -> Option<(PathBuf, fs::Metadata, 
     for found in path.ancestors() {
         match fs::metadata(found) {
             Ok(metadata) => {
+                let is_own_folder = path_use == PathUse::Data && path.parent() == Some(found);
                 let place = match (missing, path_use) {
-                    _ if is_hidden => Place::Folder,
+                    _ if is_hidden && !is_own_folder => Place::Folder,
                     (None, _) if found.is_symlink() => Place::Folder,
                     (None, _) if !metadata.is_dir() => Place::File,
                     (None, PathUse::Data) => Place::DataFolder,

@@ -14,7 +14,7 @@ use chat_postgres::PostgresEventStore;
 use chat_sqlite::SqliteEventStore;
 
 use super::{EventStoreLocation, retry_until_available};
-use crate::data_access::check_permission;
+use crate::data_access::{check_permission, check_readable};
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
 
@@ -64,6 +64,7 @@ pub(crate) async fn open_backup(
         EventStoreLocation::Sqlite(path) if find_backup(path).is_some() => path.clone(),
         _ => return Ok(None),
     };
+    check_readable(&path)?;
     let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open_immutable(&path)).await;
     let opened = opened.unwrap_or_else(|join_error| Err(EventStoreError::Unavailable(join_error.into())));
     let store =

@@ -1,6 +1,5 @@
 //! `chat-api backup`: a verified copy of the log while the system runs.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +12,7 @@ use serde::Serialize;
 use super::answer::{self, Answer, Severity};
 use super::progress::Progress;
 use super::table::key_value_lines;
-use crate::data_owner::{PathUse, denied, describe_permissions};
+use crate::data_owner::{PathUse, describe_permissions};
 use crate::engines::EventStoreLocation;
 use crate::failure::Failure;
 use crate::operator::common_args::CommonArgs;
@@ -84,12 +83,12 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     )
     .await;
     drop(progress);
-    let manifest = created.map_err(|error| backup_failure("there is no backup", &error))?;
+    let manifest = created.map_err(|error| backup_failure("there is no backup", &error, PathUse::File))?;
     let text = describe(&manifest, &[("backup", out.display().to_string())]);
-    let mut answer = Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)?;
+    let answer = Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)?;
     if let Some(reason) = context.event_store.closed_because() {
         let message = format!("earlier backups may have events that this one lacks, so keep them: {reason}");
-        answer = answer.with_finding(true).with_diagnostic(Severity::Warning, message);
+        return Ok(answer.with_finding(true).with_diagnostic(Severity::Warning, message));
     }
     Ok(match last_backup::record(log_file, manifest.created_at) {
         Ok(()) => answer,
@@ -103,22 +102,13 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     })
 }
 
-/// Fails if the user may not open the folder of a backup, which hides its files, with advice. Root may have made it.
-pub(super) fn refuse_hidden_backup(folder: &Path) -> Result<(), Failure> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(folder, "read")),
-        // The manifest says whether the folder is a backup.
-        _ => Ok(()),
-    }
-}
-
 /// Converts an error into a failure. If a file can't be used for lack of permission, the failure also names its owner
-/// and says what to do.
-pub(super) fn backup_failure(message: &str, error: &BackupError) -> Failure {
+/// and says what to do. `path_use` is the use of the backup's files: [`PathUse::Data`] of an existing backup.
+pub(super) fn backup_failure(message: &str, error: &BackupError, path_use: PathUse) -> Failure {
     let failure = Failure::because(message, error);
     let advice = match error {
         BackupError::File { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-            describe_permissions(path, PathUse::File)
+            describe_permissions(path, path_use)
         }
         _ => None,
     };

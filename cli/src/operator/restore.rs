@@ -24,8 +24,9 @@ use clap::parser::ValueSource;
 use serde_json::json;
 
 use super::answer::{self, Answer, Severity};
-use super::backup::{backup_failure, describe, refuse_hidden_backup};
+use super::backup::{backup_failure, describe};
 use super::progress::Progress;
+use crate::data_owner::PathUse;
 use crate::engines::{EventStoreLocation, ReadModelLocation, StorageLocations};
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, ExecutionArgs};
@@ -92,7 +93,6 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
     let executed_by = if execution.execute { Some((action.operator(), action.reason()?)) } else { None };
     let locations = StorageLocations::from_options(&common.engines, None)?;
     let log_file = log_file(&locations)?;
-    refuse_hidden_backup(from)?;
     let leftovers = find_leftovers(&locations).await?;
     // The total is for the progress bar only. If the manifest can't be read, `RestorePlan::new` fails below.
     let total = Manifest::read(from).ok().map(|manifest| manifest.events);
@@ -105,7 +105,7 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
         BackupError::OnlyEventsMatch { .. } => {
             Failure::new(format!("nothing was restored: {error}. --accept-altered-file restores it"))
         }
-        error => backup_failure("nothing was restored", error),
+        error => backup_failure("nothing was restored", error, PathUse::Data),
     })?;
     let manifest = plan.manifest.clone();
     let leftovers: Vec<String> = plan.leftovers.iter().map(ToString::to_string).collect();
@@ -118,7 +118,8 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
             .with_diagnostic(Severity::Note, "the backup is sound; nothing was done, --execute does it"));
     };
     let restored = plan.execute(&operator, &reason).await;
-    let restored = restored.map_err(|error| backup_failure("the log was not restored", &error))?;
+    let restored =
+        restored.map_err(|error| backup_failure("the log was not restored", &error, PathUse::Data))?;
     let Restored { log, position, moved } = &restored;
     let mut more = vec![("restored", log_file.display().to_string()), ("new log", log.0.to_string())];
     more.extend(moved.iter().map(|leftover| ("renamed", format!("{} -> {}", leftover.from, leftover.to))));

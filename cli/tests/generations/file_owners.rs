@@ -155,6 +155,28 @@ async fn a_backup_that_root_made_is_not_restored_by_the_service_without_advice()
         let refused = service.run(SERVICE_USER, arguments);
         assert!(refused.code == Some(2) && refused.stderr.contains(&advice), "{refused:?}");
     }
+    let log = format!("sqlite://{backup}/events.db");
+    for command in ["list", "verify"] {
+        let refused = service.run(SERVICE_USER, &["audit", command, "--event-store-url", &log]);
+        assert!(refused.code == Some(2) && refused.stderr.contains(&advice), "{refused:?}");
+    }
+
+    // The service may look for files in the folder, whose names it may not list.
+    fs::set_permissions(&backup, fs::Permissions::from_mode(0o711)).expect("a mode");
+    let verify = ["audit", "verify", "--backup", &*backup];
+    for file in ["manifest.json", "events.db"] {
+        let path = format!("{backup}/{file}");
+        let advice = format!("`sudo chown {SERVICE_USER_NAME}: {path}` gives it to {SERVICE_USER_NAME}");
+        let arguments = match file {
+            "manifest.json" => &verify[..],
+            _ => &["audit", "list", "--event-store-url", &log],
+        };
+        let refused = service.run(SERVICE_USER, arguments);
+        assert!(refused.code == Some(2) && refused.stderr.contains(&advice), "{refused:?}");
+        chown(path, Some(SERVICE_USER), Some(SERVICE_USER)).expect("an owner");
+    }
+    let verified = service.run(SERVICE_USER, &verify);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,10 +18,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::answer::{Answer, Severity};
-use super::super::backup::{backup_failure, refuse_hidden_backup};
+use super::super::backup::backup_failure;
 use super::super::progress::Progress;
 use super::render_proof;
-use crate::data_owner::file_failure;
+use crate::data_owner::{PathUse, file_failure};
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OperatorArgs, OutputFormat, parse_reason};
 use crate::operator::context::CommandContext;
@@ -208,9 +208,8 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
 
 /// Compares the log with the manifest of a backup.
 async fn verify_backup(folder: &Path, common: &CommonArgs) -> Result<Answer, Failure> {
-    refuse_hidden_backup(folder)?;
     let manifest = Manifest::read(folder)
-        .map_err(|error| backup_failure("the backup's manifest can't be read", &error))?;
+        .map_err(|error| backup_failure("the backup's manifest can't be read", &error, PathUse::Data))?;
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", Some(manifest.events));
     let mut on_progress = |events| progress.set_done(events);
