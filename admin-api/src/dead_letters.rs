@@ -138,6 +138,7 @@ pub(crate) async fn list_dead_letters(
         .and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
     let Json(mut answer) = envelope(DeadLetterListReport(page));
     answer.diagnostics.extend(unknown.map(Diagnostic::warning));
+    answer.diagnostics.extend(api.projections.closed_log_warning());
     Ok((next_cursor, Json(answer)).into_response())
 }
 
@@ -161,7 +162,11 @@ pub(crate) async fn show_dead_letter(
 ) -> EnvelopeResult<DeadLetterReport> {
     let position = Position::parse(&position).map_err(|_| Problem::from_code(ErrorCode::EventNotFound))?;
     match show(&api.projections, &ProjectionName::ALL, position).await {
-        Ok(details) => Ok(envelope(DeadLetterReport(details))),
+        Ok(details) => {
+            let Json(mut answer) = envelope(DeadLetterReport(details));
+            answer.diagnostics.extend(api.projections.closed_log_warning());
+            Ok(Json(answer))
+        }
         Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
             ErrorCode::EventNotFound,
             "no dead letter or discarded event is at this position",

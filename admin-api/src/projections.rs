@@ -1,5 +1,6 @@
 //! The route that lists the generations of projections: `GET /projections`.
 
+use axum::Json;
 use axum::extract::State;
 use chat_operations::envelope::Envelope;
 use chat_operations::projections::ProjectionsError;
@@ -32,7 +33,9 @@ pub(crate) async fn list_projections(
     State(api): State<AdminApi>,
 ) -> EnvelopeResult<GenerationList> {
     let generations = list(&api.projections).await.map_err(projections_problem)?;
-    Ok(envelope(GenerationList { generations }))
+    let Json(mut answer) = envelope(GenerationList { generations });
+    answer.diagnostics.extend(api.projections.closed_log_warning());
+    Ok(Json(answer))
 }
 
 /// Returns the problem that a client gets when projections can't be read.

@@ -243,6 +243,10 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
         let at_server = operate(data, &[&["projections"], verb, &execute, &["--server", &url]].concat());
         expect_exit(&at_server, 2, &refusal);
     }
+    let warning = format!("warning: {problem}; nothing is appended to it");
+    for (command, code) in [("projections", 1), ("dead-letters", 0)] {
+        expect_exit(&operate(data, &[command, "list", "--server", &url]), code, &warning);
+    }
     for path in ["audit/verifications", "projections/drops", "dead-letters/retries"] {
         let mut body = json!({ "reason": "a test", "execute": true });
         if path.ends_with("retries") {

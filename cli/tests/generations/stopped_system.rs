@@ -211,8 +211,11 @@ async fn a_previous_generation_with_events_that_the_log_lost_is_marked_and_not_u
     assert!(listed["data"]["generations"][0]["state"] == "waiting" && is_marked(&listed), "{listed}");
     heartbeats.remove(ProjectorRole::Active).expect("a removal");
 
+    for verb in ["diff", "rollback"] {
+        let refused = system.run(2, &format!("projections {verb} read-model"));
+        assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
+    }
     let refused = system.run(2, "projections rollback read-model");
-    assert!(message(&refused).contains("generation 1 of read_model can't be used"), "{refused}");
     let kept = system.run(0, "projections drop read-model");
     assert_eq!(kept["data"]["kept"][0]["beyond_log"], true, "{kept}");
     // The command in the message of the refused rollback drops only generation 1.
@@ -236,16 +239,14 @@ async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
     system.run(0, &format!("audit checkpoint --key {key} --out {checkpoint} --reason test"));
     copy_log(&system.path("old"), &system.path("data"));
 
-    system.run(1, "projections list");
+    let listed = system.run(1, "projections list");
+    assert_eq!(listed["data"]["generations"][0]["beyond_log"], true, "{listed}");
     for sampled in ["", " --full"] {
         let refused = system.run(2, &format!("projections verify{sampled}"));
         assert!(message(&refused).contains("first restore the log, or accept the loss"), "{refused}");
     }
     let explained = system.run(1, &format!("audit explain message {} 1 2", system.token));
-    assert!(
-        message(&explained).contains("the log, which has lost events: the log ends at position 3"),
-        "{explained}"
-    );
+    assert!(message(&explained).contains("it is at position 4, and the log ends at 3"), "{explained}");
     let mut verify = program();
     verify.args(["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &format!("{key}.pub")]);
     let verified = verify.arg("--data-dir").arg(system.path("data")).output().expect("the program runs");
@@ -255,6 +256,43 @@ async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
     let backed_up = system.run(1, &format!("backup --out {}", file("backup")));
     assert!(message(&backed_up).starts_with("earlier backups may have events that this one lacks"));
     assert_eq!(backed_up["data"]["manifest"]["position"], 3, "{backed_up}");
+    let last_backup = system.path("data/events.db.last-backup");
+    assert!(!last_backup.exists(), "the backup counts as the last good one");
+
+    // The read model keeps the lost event until its projector builds it again.
+    system.execute(0, "events accept-loss");
+    let explained = system.run(1, &format!("audit explain message {} 1 2", system.token));
+    assert!(message(&explained).contains("of which the log kept the events up to 3"), "{explained}");
+    system.run(0, &format!("backup --out {}", file("next")));
+    assert!(last_backup.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generations_are_not_compared_while_events_are_lost_nor_with_one_that_has_lost_events() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild read-model");
+    copy_log(&system.path("data"), &system.path("old"));
+    let server = ProcessOptions::new("serve", &system.path("data")).start().await;
+    create_message(&server.client(), &system.token, 1, "lost").await;
+    server.wait_until_caught_up().await;
+    server.shut_down().await;
+    copy_log(&system.path("old"), &system.path("data"));
+
+    let positions = || {
+        let listed = system.run(1, "projections list");
+        let generations = listed["data"]["generations"].as_array().expect("a list").iter();
+        generations.map(|listed| listed["position"].clone()).collect::<Vec<_>>()
+    };
+    let before = positions();
+    let refused = system.run(2, "projections diff read-model");
+    assert!(message(&refused).contains("docs/operations/lost-events.md"), "{refused}");
+    assert_eq!(positions(), before, "a refused comparison changed a generation");
+
+    // Only the live generation has the lost event.
+    system.execute(0, "events accept-loss");
+    let compared = system.run(1, "projections diff read-model");
+    let unreadable = compared["data"]["comparisons"][0]["unreadable"].as_str();
+    assert!(unreadable.is_some_and(|reason| reason.contains("an earlier incarnation")), "{compared}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

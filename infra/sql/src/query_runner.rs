@@ -54,11 +54,6 @@ impl<E: SqlEngine> SqlReadModel<E> {
     pub fn with_connections(location: impl Into<E::Location>, connections: usize) -> Self {
         Self(E::with_connections(location.into(), connections))
     }
-
-    /// Reads the checkpoint.
-    pub async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
-        self.0.run_query(GetCheckpoint::default()).await
-    }
 }
 
 impl<E> Deref for SqlReadModel<E> {
@@ -73,6 +68,10 @@ impl<E> Deref for SqlReadModel<E> {
 impl<E: SqlEngine> ReadModel for SqlReadModel<E> {
     async fn position(&self) -> Result<Position, ReadModelError> {
         self.0.run_query(GetPosition::default()).await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        self.0.run_query(GetCheckpoint::default()).await
     }
 
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use chat_domain::{ChatNumber, MessageNumber, Position};
 use chat_ports::dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterQuery, DiscardRecord};
-use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEvent, StreamRead};
+use chat_ports::event_store::{
+    EventStore, EventStoreError, LogMismatch, ReadStart, RecordedEvent, StreamRead,
+};
 use chat_ports::read_model::{ReadModel, ReadModelError};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +19,7 @@ use super::seek;
 use super::subject::{Subject, SubjectName};
 use super::subject_state::{AFTER_ALL_EVENTS, Existence, SubjectState, subject_state};
 use crate::envelope::{Diagnostic, Report};
+use crate::projections::find_mismatch;
 use crate::row_fields::FieldValue;
 
 /// The maximal number of dead letters that one read of a stream's dead letters returns.
@@ -41,10 +44,10 @@ pub struct Explanation {
     /// The position of the read model.
     #[schema(value_type = u64)]
     pub read_model_position: Position,
-    /// The last position of the log.
+    /// Why the read model has events that the log has not, if it has any. Programs find this in the diagnostics.
     #[serde(skip)]
     #[schema(ignore)]
-    pub head: Position,
+    pub mismatch: Option<LogMismatch>,
     /// The number of events of the subject's stream after the position of the read model. The row does not include them
     /// yet.
     pub newer_events: u64,
@@ -127,8 +130,9 @@ pub async fn explain(
     let dead_letters = read_dead_letters(log, read_model, subject).await?;
     let expected = subject_state(log, subject, row.position).await?;
     let newer_events = count_newer_events(log, subject, row.position).await?;
-    // After the row: a projector may have applied later events meanwhile.
-    let head = log.head().await?;
+    let checkpoint = read_model.checkpoint().await?;
+    // After the checkpoint: a projector may have applied later events meanwhile.
+    let mismatch = find_mismatch(&checkpoint, &log.lineage().await?, log.head().await?);
     let fields = compare_fields(&row, &expected);
     let agrees = row.existence == expected.existence && !fields.iter().any(ExplainedField::differs);
     Ok(Explanation {
@@ -138,7 +142,7 @@ pub async fn explain(
         agrees,
         fields,
         read_model_position: row.position,
-        head,
+        mismatch,
         newer_events,
         dead_letters: dead_letters.pending,
         discarded: dead_letters.discarded,
@@ -279,14 +283,14 @@ impl Report for Explanation {
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut diagnostics = Vec::new();
         if !self.agrees {
-            let (position, head) = (self.read_model_position, self.head);
-            diagnostics.push(Diagnostic::warning(if position > head {
-                format!(
-                    "the row differs from the log, which has lost events: the log ends at position {head}, and the read \
-                     model is at position {position}"
-                )
-            } else {
-                format!("the row differs from the log up to position {position}, the position of the read model")
+            let position = self.read_model_position;
+            diagnostics.push(Diagnostic::warning(match self.mismatch {
+                Some(mismatch) => {
+                    format!("the row differs from the log, and the read model has events that the log has not: {mismatch}")
+                }
+                None => {
+                    format!("the row differs from the log up to position {position}, the position of the read model")
+                }
             }));
         }
         if let Some(first) = self.dead_letters.first() {

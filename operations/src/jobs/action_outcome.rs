@@ -36,7 +36,7 @@ impl ActionReport {
         self
     }
 
-    pub(super) fn with_all(mut self, diagnostics: Vec<Diagnostic>) -> Self {
+    pub(super) fn with_all(mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) -> Self {
         self.diagnostics.extend(diagnostics);
         self
     }

@@ -93,10 +93,7 @@ impl ActionContext<'_> {
                 )?
             }
         };
-        let report = match self.log().closed_because() {
-            Some(reason) => report.with(Diagnostic::warning(format!("{reason}; nothing is appended to it"))),
-            None => report,
-        };
+        let report = report.with_all(self.projections.closed_log_warning());
         Ok(report.with(Diagnostic::note("nothing was changed")))
     }
 

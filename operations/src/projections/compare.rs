@@ -27,7 +27,7 @@ pub struct Comparison {
     pub other: Generation,
     /// The position of the log at which both were compared.
     pub position: Position,
-    /// Why the live generation can't be read, in which case nothing was compared.
+    /// Why the live generation can't be read, or has events that the log has lost. Then nothing was compared.
     pub unreadable: Option<String>,
     /// The digest of the live generation at that position.
     pub live_digest: Option<String>,
@@ -54,13 +54,15 @@ pub async fn default_projections(projections: &Projections) -> Result<Vec<Projec
 
 /// Compares another generation of each projection with the live one. The other generation is the one that is being
 /// built, or else the one that was live before, or else the newest one that is left over. Leaves out projections
-/// without another generation.
+/// without another generation. Fails if the log takes no appends, or if one of these generations has events that the log
+/// has lost.
 pub async fn diff(
     projections: &Projections,
     names: &[ProjectionName],
     progress: &watch::Sender<Progress>,
     cancel: &watch::Receiver<bool>,
 ) -> Result<Vec<Comparison>, ProjectionsError> {
+    projections.ensure_log_takes_appends()?;
     let generations = projections.generations().await?;
     let mut others = Vec::new();
     for name in names {
@@ -72,6 +74,7 @@ pub async fn diff(
     if others.is_empty() {
         return Err(ProjectionsError::NotFound("there is no other generation to compare with".to_owned()));
     }
+    projections.ensure_within_log(&others).await?;
     let projectors =
         LocalProjectors::start(projections, &others, None, RecoveryPolicy::Stop, progress, cancel).await;
     let comparisons = compare_all(projections, &projectors).await;
@@ -119,13 +122,17 @@ async fn compare(
     let live_store = projections.store(live);
     let paused_at = projector.log.pause();
     wait_until_reached(projections, projectors, projector, paused_at).await?;
-    if let Err(error) = live_store.position().await {
+    let unreadable = match live_store.position().await {
+        Ok(_) => projections.mismatch_with_log(live).await?.map(|mismatch| mismatch.to_string()),
+        Err(error) => Some(error.to_string()),
+    };
+    if unreadable.is_some() {
         return Ok(Comparison {
             projection: live.projection,
             live: live.generation,
             other: projector.generation_id.generation,
             position: paused_at,
-            unreadable: Some(error.to_string()),
+            unreadable,
             live_digest: None,
             other_digest: None,
             differing: 0,

@@ -12,6 +12,7 @@ use chat_projector::projection::ProjectionStore;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ProjectionsError, projection_error};
+use crate::envelope::Diagnostic;
 
 /// The log, and the locations of the projections that are built from it.
 #[derive(Clone)]
@@ -80,6 +81,12 @@ impl Projections {
         })
     }
 
+    /// Returns a warning if the log takes no appends.
+    pub fn closed_log_warning(&self) -> Option<Diagnostic> {
+        let reason = self.log.closed_because()?;
+        Some(Diagnostic::warning(format!("{reason}; nothing is appended to it")))
+    }
+
     /// Fails if one of these generations is live.
     pub(super) async fn ensure_not_live(
         &self,
@@ -140,7 +147,7 @@ impl Projections {
 }
 
 /// Returns why a generation with this checkpoint can't be used with the log: it has events that the log has not.
-pub(super) fn find_mismatch(
+pub(crate) fn find_mismatch(
     checkpoint: &ProjectionCheckpoint,
     lineage: &LogLineage,
     head: Position,

@@ -59,9 +59,8 @@ pub struct ListedGeneration {
     /// The number of dead letters that wait for a retry; `None` if it can't be read.
     #[serde(rename = "parked")]
     pub pending_dead_letters: Option<u64>,
-    /// Whether it has events that the log has lost, so that it can't be used. Programs find this in `last_error`.
-    #[serde(skip)]
-    #[schema(ignore)]
+    /// Whether it has events that the log has lost, so that it can't be used: `last_error` says more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beyond_log: bool,
 }
 

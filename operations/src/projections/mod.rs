@@ -20,6 +20,7 @@ pub mod switch_over;
 pub mod verify;
 
 pub use crate::row_fields::{FieldValue, Fields};
+pub(crate) use context::find_mismatch;
 pub use context::{GenerationName, Projections};
 pub use drop_generations::{DropReport, DroppedGeneration, KeptGeneration, drop_generations};
 pub use error::ProjectionsError;

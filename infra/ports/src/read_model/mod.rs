@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::content_digest::ContentDigest;
 use crate::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
+use crate::projection_checkpoint::ProjectionCheckpoint;
 use crate::projection_contents::ProjectionContents;
 
 pub use storage::{ReadModelStorage, StorageLock};
@@ -39,6 +40,9 @@ pub use writer::{
 pub trait ReadModel: Send + Sync + 'static {
     /// Returns the position up to which the log is folded in.
     async fn position(&self) -> Result<Position, ReadModelError>;
+
+    /// Returns the log that is folded in, and the position up to which it is.
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError>;
 
     /// Returns an app.
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError>;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::rows::WriterAndReader;
 use crate::content_digest::ContentDigest;
 use crate::dead_letter::{DeadLetter, DeadLetterPage, DeadLetterQuery};
+use crate::projection_checkpoint::ProjectionCheckpoint;
 use crate::projection_contents::ProjectionContents;
 use crate::read_model::{
     AppRow, ChatRow, MessagePage, MessageRow, MessageWindow, Missing, ReadModel, ReadModelError, Snapshot,
@@ -43,6 +44,10 @@ struct RetryingReader(Arc<dyn ReadModel>);
 impl ReadModel for RetryingReader {
     async fn position(&self) -> Result<Position, ReadModelError> {
         retry(|| self.0.position()).await
+    }
+
+    async fn checkpoint(&self) -> Result<ProjectionCheckpoint, ReadModelError> {
+        retry(|| self.0.checkpoint()).await
     }
 
     async fn app(&self, token: AppToken) -> Result<Snapshot<Result<AppRow, Missing>>, ReadModelError> {
