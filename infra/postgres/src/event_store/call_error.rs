@@ -23,12 +23,28 @@ pub(super) enum CallError {
     Credentials(#[source] ServerError),
     #[error("the database does not exist")]
     NoDatabase(#[source] ServerError),
-    #[error("the user lacks a right on the event log: `chat-api events setup` grants what is needed")]
+    #[error(
+        "the user lacks a right on the event log: the owner of its tables grants what is needed with `chat-api events setup \
+         --grant-to USER`"
+    )]
     NoRight(#[source] ServerError),
+    #[error(
+        "the role {user} got no rights: only {owner}, the owner of the event log's tables, can grant them"
+    )]
+    NotGranted { user: String, owner: String },
     #[error("the role {0} does not exist: create it first, for example with `createuser --pwprompt`")]
     NoRole(String),
     #[error("there is no event log in this database: `chat-api events setup` creates it")]
     NoLog,
+    #[error(
+        "there is no event log in this database, and the user {user} may not create it: the owner of the database can, with \
+         `chat-api events setup --grant-to USER`"
+    )]
+    MayNotCreate {
+        user: String,
+        #[source]
+        refusal: ServerError,
+    },
     #[error("the schema {0} holds tables of another program; is it the right database?")]
     ForeignTables(&'static str),
     #[error("the database has the encoding {0}, but the event log needs UTF8")]
@@ -134,8 +150,10 @@ impl From<CallError> for EventStoreError {
             CallError::Credentials(_)
             | CallError::NoDatabase(_)
             | CallError::NoRight(_)
+            | CallError::NotGranted { .. }
             | CallError::NoRole(_)
             | CallError::NoLog
+            | CallError::MayNotCreate { .. }
             | CallError::ForeignTables(_)
             | CallError::Encoding(_)
             | CallError::NewerVersion(..)

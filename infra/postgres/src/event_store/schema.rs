@@ -1,6 +1,6 @@
 //! The tables and functions of the event log: checking, creating, and granting rights to them.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_as, query_scalar, raw_sql};
 use uuid::Uuid;
 
 use super::call_error::CallError;
@@ -46,11 +46,7 @@ pub(super) async fn prepare(connection: &mut PgConnection, if_missing: IfMissing
         SchemaState::Absent | SchemaState::Empty if if_missing == IfMissing::Refuse => {
             return Err(CallError::NoLog);
         }
-        SchemaState::Absent | SchemaState::Empty => match create(connection).await {
-            // The message of `NoLog` says how an administrator creates the log.
-            Err(CallError::NoRight(_)) => return Err(CallError::NoLog),
-            created => created?,
-        },
+        SchemaState::Absent | SchemaState::Empty => create(connection).await?,
     }
     let version: i32 = query_scalar("SELECT version FROM chat_event_log.log").fetch_one(connection).await?;
     if version > VERSION { Err(CallError::NewerVersion(version, VERSION)) } else { Ok(()) }
@@ -81,10 +77,20 @@ async fn inspect(connection: &mut PgConnection) -> Result<SchemaState, CallError
 
 /// Creates the log in one transaction. Processes that start together take turns.
 async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
-    let encoding: String = query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await?;
+    let (encoding, user): (String, String) =
+        query_as("SELECT current_setting('server_encoding'), current_user::text")
+            .fetch_one(&mut *connection)
+            .await?;
     if encoding != "UTF8" {
         return Err(CallError::Encoding(encoding));
     }
+    create_tables(connection).await.map_err(|error| match error {
+        CallError::NoRight(refusal) => CallError::MayNotCreate { user, refusal },
+        other => other,
+    })
+}
+
+async fn create_tables(connection: &mut PgConnection) -> Result<(), CallError> {
     let mut transaction = connection.begin().await?;
     query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(COMMENT)
@@ -107,7 +113,8 @@ async fn create(connection: &mut PgConnection) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Grants a user the rights of a process: to read, and to call the functions.
+/// Grants a user the rights of a process: to read, and to call the functions. Fails if the user does not have them then:
+/// Postgres only warns if a user without the right to grant tries to.
 pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(), CallError> {
     let quoted_user: String =
         query_scalar("SELECT quote_ident($1)").bind(user).fetch_one(&mut *connection).await?;
@@ -116,10 +123,24 @@ pub(super) async fn grant(connection: &mut PgConnection, user: &str) -> Result<(
          GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {quoted_user};
          GRANT EXECUTE ON FUNCTION {SCHEMA}.append, {SCHEMA}.begin_incarnation, {SCHEMA}.current_id TO {quoted_user};"
     );
-    let granted = raw_sql(AssertSqlSafe(statements)).execute(connection).await;
-    granted.map(drop).map_err(|error| match sqlstate(&error) {
+    let granted = raw_sql(AssertSqlSafe(statements)).execute(&mut *connection).await;
+    granted.map_err(|error| match sqlstate(&error) {
         // undefined_object
         Some("42704") => CallError::NoRole(user.to_owned()),
         _ => error.into(),
-    })
+    })?;
+    let (has_rights, owner): (bool, String) = query_as(
+        "SELECT has_schema_privilege($2::name, n.oid, 'USAGE')
+             AND (SELECT bool_and(has_table_privilege($2::name, c.oid, 'SELECT'))
+                  FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind = 'r')
+             AND (SELECT bool_and(has_function_privilege($2::name, p.oid, 'EXECUTE')) FROM pg_proc p
+                  WHERE p.pronamespace = n.oid AND p.proname IN ('append', 'begin_incarnation', 'current_id')),
+             (SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'log')
+         FROM pg_namespace n WHERE n.nspname = $1",
+    )
+    .bind(SCHEMA)
+    .bind(user)
+    .fetch_one(connection)
+    .await?;
+    if has_rights { Ok(()) } else { Err(CallError::NotGranted { user: user.to_owned(), owner }) }
 }

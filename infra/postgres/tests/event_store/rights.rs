@@ -90,30 +90,52 @@ async fn refusal(url: &PostgresUrl) -> String {
     }
 }
 
+/// Tries to set up the log, and returns why that is refused.
+async fn setup_refusal(url: &PostgresUrl, program_user: Option<&str>) -> String {
+    match until_answered(async || PostgresEventStore::set_up(url, program_user).await).await {
+        Err(EventStoreError::Refused(cause)) => cause.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
     let database = Database::new().unwrap();
-    let (_, url_text) = create_user(&database).await;
+    let (user, url_text) = create_user(&database).await;
     let url = PostgresUrl::parse(&url_text).unwrap();
-    let refused = refusal(&url).await;
-    assert_eq!(refused, "there is no event log in this database: `chat-api events setup` creates it");
+    for refused in [refusal(&url).await, setup_refusal(&url, None).await] {
+        let sentence =
+            format!("there is no event log in this database, and the user {user} may not create it");
+        assert!(refused.starts_with(&sentence), "{refused}");
+    }
     until_answered(async || PostgresEventStore::set_up(&database.url, None).await).await.unwrap();
-    let refused = refusal(&url).await;
-    assert!(refused.contains("the user lacks a right on the event log"), "{refused}");
+    for refused in [refusal(&url).await, setup_refusal(&url, Some(&user)).await] {
+        let sentence = "the user lacks a right on the event log: the owner of its tables grants";
+        assert!(refused.starts_with(sentence), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_by_a_user_who_is_not_the_owner_is_refused() {
+    let database = Database::new().unwrap();
+    let [(program, program_url), (other, _)] = [create_user(&database).await, create_user(&database).await];
+    let program_url = PostgresUrl::parse(&program_url).unwrap();
+    let set_up =
+        async |url, user| until_answered(async || PostgresEventStore::set_up(url, Some(user)).await).await;
+    set_up(&database.url, &program).await.unwrap();
+    let refused = setup_refusal(&program_url, Some(&other)).await;
+    assert!(refused.starts_with(&format!("the role {other} got no rights: only ")), "{refused}");
+    // The role has the rights already.
+    set_up(&program_url, &program).await.unwrap();
+    set_up(&database.url, &other).await.unwrap();
+    set_up(&program_url, &other).await.unwrap();
 }
 
 #[tokio::test]
 async fn rights_for_a_role_that_does_not_exist_are_refused_with_its_name() {
     let database = Database::new().unwrap();
-    let granted =
-        until_answered(async || PostgresEventStore::set_up(&database.url, Some("nobody_1")).await).await;
-    match granted {
-        Err(EventStoreError::Refused(cause)) => {
-            let refused = cause.to_string();
-            assert!(refused.starts_with("the role nobody_1 does not exist: create it first"), "{refused}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let refused = setup_refusal(&database.url, Some("nobody_1")).await;
+    assert!(refused.starts_with("the role nobody_1 does not exist: create it first"), "{refused}");
 }
 
 async fn open_existing(url: &PostgresUrl) -> Result<PostgresEventStore, EventStoreError> {
