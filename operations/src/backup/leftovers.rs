@@ -51,6 +51,8 @@ pub struct FileLeftover {
     path: PathBuf,
     /// The suffixes of the files beside it: each is named like `path`, followed by a suffix.
     suffixes: Vec<String>,
+    /// The suffix of the name in output: empty, or that of the first file beside `path` if nothing is at `path`.
+    shown_suffix: String,
 }
 
 impl FileLeftover {
@@ -58,8 +60,9 @@ impl FileLeftover {
     pub fn find(path: &Path) -> Option<Self> {
         let exists = |suffix: &String| path_with_suffix(path, suffix).symlink_metadata().is_ok();
         let suffixes: Vec<String> = suffixes().into_iter().filter(exists).collect();
-        (path.symlink_metadata().is_ok() || !suffixes.is_empty())
-            .then(|| Self { path: path.to_owned(), suffixes })
+        let exists_itself = path.symlink_metadata().is_ok();
+        let shown_suffix = if exists_itself { String::new() } else { suffixes.first()?.clone() };
+        Some(Self { path: path.to_owned(), suffixes, shown_suffix })
     }
 
     /// Finds the generations of a projection by their names in the folder of the first generation, `first`, whether the
@@ -105,13 +108,13 @@ impl Leftover for FileLeftover {
             renamed => renamed?,
         }
         sync_parent_dir(&self.path)?;
-        Ok(new_path.display().to_string())
+        Ok(path_with_suffix(&new_path, &self.shown_suffix).display().to_string())
     }
 }
 
 impl fmt::Display for FileLeftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.display().fmt(f)
+        path_with_suffix(&self.path, &self.shown_suffix).display().fmt(f)
     }
 }
 
@@ -196,7 +199,10 @@ mod tests {
         assert_eq!(found.len(), 6, "{found:?}");
         for leftover in &found {
             leftover.check_unused().await.unwrap();
-            leftover.rename(Timestamp::from_millis(5)).await.unwrap();
+            let shown = PathBuf::from(leftover.to_string());
+            assert!(shown.exists(), "{shown:?} does not exist");
+            let renamed = PathBuf::from(leftover.rename(Timestamp::from_millis(5)).await.unwrap());
+            assert!(renamed.exists() && !shown.exists(), "{shown:?} was not renamed to {renamed:?}");
         }
         let mut expected: Vec<String> = kept.map(str::to_owned).to_vec();
         expected.extend(
