@@ -306,3 +306,23 @@ async fn a_backup_and_a_restore_by_root_leave_the_data_to_the_service() {
     let process = ProcessOptions::new("serve", data.path()).with_user(SERVICE_USER).start().await;
     create_app(&process.client(), "after the restore").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_root_made_is_not_read_by_the_service_without_advice() {
+    if !can_change_users() {
+        return;
+    }
+    let service = Service::start().await;
+    let checkpoint = service.folder.path().join("checkpoint");
+    fs::write(&checkpoint, "").expect("a checkpoint");
+    fs::set_permissions(&checkpoint, fs::Permissions::from_mode(0o600)).expect("a mode");
+    let path = checkpoint.to_str().expect("a path");
+    let advice = format!("`sudo chown {SERVICE_USER_NAME}: {path}` gives it to {SERVICE_USER_NAME}");
+    for arguments in [
+        &["audit", "verify", "--checkpoint", path, "--unsigned"][..],
+        &["audit", "prove", "3", "--checkpoint", path, "--out", "/dev/null"],
+    ] {
+        let refused = service.run(SERVICE_USER, arguments);
+        assert!(refused.code == Some(2) && refused.stderr.contains(&advice), "{refused:?}");
+    }
+}

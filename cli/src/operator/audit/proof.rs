@@ -12,8 +12,8 @@ use chat_operations::backup::{self, Manifest};
 use chat_operations::proof::checkpoint::Checkpoint;
 use chat_operations::proof::event_proof::{self, EventProof};
 use chat_operations::proof::key::{KeyName, SigningKey, VerifyingKey};
-use chat_operations::proof::verify::{self, read_note};
-use chat_operations::proof::{leaves_file, log_integrity};
+use chat_operations::proof::verify::{self, CheckpointError, read_note};
+use chat_operations::proof::{ProofError, leaves_file, log_integrity};
 use clap::Args;
 use serde_json::json;
 
@@ -152,8 +152,11 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
         &mut on_progress,
     )
     .await;
-    let checkpoint =
-        checkpoint.map_err(|error| Failure::because("the checkpoint could not be made", &error))?;
+    let problem = "the checkpoint could not be made";
+    let checkpoint = checkpoint.map_err(|error| match error {
+        CheckpointError::Proof(error) => proof_failure(problem, &error),
+        error @ CheckpointError::OperatorAction(_) => Failure::because(problem, &error),
+    })?;
     drop(progress);
     let data = json!({ "checkpoint": checkpoint, "file": out, "leaves_file": leaves_file::leaves_path(out) });
     let text = render_proof::checkpoint_text(&checkpoint, out);
@@ -168,7 +171,7 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
 
 pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
     let VerifyArgs { checkpoint, public_key, backup, unsigned, common } = arguments;
-    let failed = |error| Failure::because("the log could not be verified", &error);
+    let failed = |error| proof_failure("the log could not be verified", &error);
     let key = public_key.as_deref().map(read_public_key).transpose()?;
     if let Some(backup) = backup {
         return verify_backup(backup, common).await;
@@ -222,7 +225,7 @@ async fn verify_backup(folder: &Path, common: &CommonArgs) -> Result<Answer, Fai
 
 pub(super) async fn prove(arguments: &ProveArgs) -> Result<Answer, Failure> {
     let ProveArgs { position, checkpoint, out, common } = arguments;
-    let failed = |error| Failure::because("the proof could not be made", &error);
+    let failed = |error| proof_failure("the proof could not be made", &error);
     let context = CommandContext::open(common).await?;
     let mut progress = Progress::start("Hashing events", None);
     let mut on_progress = |events| progress.set_done(events);
@@ -270,6 +273,15 @@ async fn expected_events(context: &CommandContext) -> Option<u64> {
 fn read_public_key(path: &Path) -> Result<VerifyingKey, Failure> {
     VerifyingKey::parse(&read_file(path)?)
         .map_err(|error| Failure::because(format!("{} can't be used", path.display()), &error))
+}
+
+fn proof_failure(problem: &str, error: &ProofError) -> Failure {
+    match error {
+        ProofError::File { path, source } => {
+            file_failure(&format!("{problem}: {}", path.display()), path, source)
+        }
+        error => Failure::because(problem, error),
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, Failure> {
