@@ -106,6 +106,11 @@ impl ServerReader {
     }
 }
 
+/// Says where a token comes from.
+const MAKE_TOKEN: &str = "If the server has a file of operators (OPERATORS_FILE), `chat-api operators add NAME --scope \
+     read,act --operators FILE` on its machine makes a token, and `chat-api operators list --operators FILE` lists the \
+     operators. Else its ADMIN_TOKEN is the token";
+
 /// A client, and where its token comes from.
 struct Connection {
     client: ServerClient,
@@ -125,13 +130,11 @@ impl Connection {
         let ServerError::Refused { code, detail } = error else { return server_failure(error) };
         let hint = match (&self.token_source, code.as_str()) {
             (None, "admin_token_missing") => format!(
-                "set {} to the token of an operator, or name a file that has it with --token-file. `chat-api operators \
-                 add NAME` on the server's machine makes a token",
+                "set {} to the token of an operator, or name a file that has it with --token-file. {MAKE_TOKEN}",
                 TOKEN_VARIABLES[0]
             ),
             (Some(source), "admin_token_wrong") => format!(
-                "the token is that of {source}. `chat-api operators list` on the server's machine lists its operators, \
-                 and `chat-api operators add NAME` makes a token"
+                "the token is that of {source}. {MAKE_TOKEN}"
             ),
             // A gateway, or a server of an earlier version. Servers say so themselves.
             (_, "route_not_found") if !detail.contains("admin API") => {

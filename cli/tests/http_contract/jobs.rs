@@ -374,6 +374,10 @@ async fn a_command_at_a_server_says_where_its_token_comes_from() {
     ] {
         let (code, _, messages) = print_at_server(&url, token, &["projections", "list"]).await;
         assert!(code == Some(2) && messages.contains(hint), "{messages}");
-        assert!(messages.contains("chat-api operators add"), "{messages}");
+        for command in
+            ["operators add NAME --scope read,act --operators FILE", "operators list --operators FILE"]
+        {
+            assert!(messages.contains(command), "{messages}");
+        }
     }
 }
