@@ -57,18 +57,17 @@ pub struct ReplayOutcome {
 
 /// Replays the log to a destination. `on_progress` receives the number of events handed to the destination, and the
 /// position up to which the log was read. The last events up to this position may not be delivered yet. An error
-/// comes with the outcome until then.
+/// comes with the outcome until then, or without one if the replay did not begin.
 pub async fn run<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
     destination: &Destination,
     stop: &mut StopSignal,
     on_progress: &mut (dyn FnMut(u64, Position) + Send),
-) -> Result<ReplayOutcome, (ReplayError, ReplayOutcome)> {
-    let mut outcome = ReplayOutcome { events: 0, position: options.after, stopped: false };
-    match start(log, options, destination, &mut outcome).await {
-        Err(error) => Err((error, outcome)),
-        Ok((mut running, source)) => {
+) -> Result<ReplayOutcome, (ReplayError, Option<ReplayOutcome>)> {
+    match start(log, options, destination).await {
+        Err(error) => Err((error, None)),
+        Ok((mut running, source, mut outcome)) => {
             let run_result = running.run(source, options, stop, on_progress, &mut outcome).await;
             let progress = match &run_result {
                 Ok(()) => running.target.finish().await.inspect(|_| running.checkpoint.ended_normally = true),
@@ -78,7 +77,7 @@ pub async fn run<'a>(
             let write_result = progress.and_then(|progress| running.write_checkpoint(progress, &mut outcome));
             match run_result.and(write_result) {
                 Ok(()) => Ok(outcome),
-                Err(error) => Err((error, outcome)),
+                Err(error) => Err((error, Some(outcome))),
             }
         }
     }
@@ -88,8 +87,7 @@ async fn start<'a>(
     log: &'a dyn EventStore,
     options: &ReplayOptions<'a>,
     destination: &Destination,
-    outcome: &mut ReplayOutcome,
-) -> Result<(RunningReplay, EventSource<'a>), ReplayError> {
+) -> Result<(RunningReplay, EventSource<'a>, ReplayOutcome), ReplayError> {
     let mut checkpoint_file = options.checkpoint.as_deref().map(CheckpointFile::open).transpose()?;
     // Read once the checkpoint's file is locked: another replay could otherwise move the checkpoint past this head.
     let lineage = log.lineage().await?;
@@ -103,16 +101,12 @@ async fn start<'a>(
             match file.ensure_matches(&stored, target.as_ref(), &filter_sha256) {
                 Ok(()) => Some(stored),
                 Err(_) if stored.is_empty() => None,
-                Err(error) => {
-                    outcome.position = stored.position.max(options.after);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
         _ => None,
     };
     let after = stored.as_ref().map_or(options.after, |stored| stored.position.max(options.after));
-    outcome.position = after;
     let target = open_target(destination, stored.as_ref(), after)?;
     let events_before = stored.map_or(0, |stored| stored.events);
     let checkpoint = ReplayCheckpoint {
@@ -129,14 +123,15 @@ async fn start<'a>(
         RunningReplay { target, checkpoint_file, checkpoint, events_before, checkpoint_written_at };
     // The checkpoint is written before the first delivery, so that a destination file can always be cut back to its
     // original length.
-    running.flush(outcome).await?;
+    let mut outcome = ReplayOutcome { events: 0, position: after, stopped: false };
+    running.flush(&mut outcome).await?;
     // A replay that does not follow the log ends at the present head, or at `until` if that is earlier.
     let end = if options.follow { None } else { Some(head) };
     let end = match (end, options.until) {
         (Some(head), Some(until)) => Some(head.min(until)),
         (end, until) => end.or(until),
     };
-    Ok((running, EventSource::new(log, after, end, options.follow, options.on_status)))
+    Ok((running, EventSource::new(log, after, end, options.follow, options.on_status), outcome))
 }
 
 /// Opens a destination for the events after a position.

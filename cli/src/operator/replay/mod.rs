@@ -153,18 +153,22 @@ async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
             filter::warn_of_unmatched_names(answer, &*context.event_store, &filter).await
         }
         Err((error, outcome)) => {
-            let ReplayOutcome { events, position, .. } = outcome;
-            let checkpoint_note = if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
-            let so_far = format!(
-                "{} sent, delivered up to position {position}{checkpoint_note}",
-                counted(events, "event")
+            let problem = outcome.map_or_else(
+                || "nothing was replayed".to_owned(),
+                |ReplayOutcome { events, position, .. }| {
+                    let checkpoint_note =
+                        if command.checkpoint.is_some() { ", as the checkpoint says" } else { "" };
+                    format!(
+                        "the replay is incomplete; {} sent, delivered up to position {position}{checkpoint_note}",
+                        counted(events, "event")
+                    )
+                },
             );
-            let incomplete = format!("the replay is incomplete; {so_far}");
             Err(match &error {
                 ReplayError::File { path, source } => {
-                    file_failure(&format!("{incomplete}: {}", path.display()), path, source)
+                    file_failure(&format!("{problem}: {}", path.display()), path, source)
                 }
-                _ => Failure::because(incomplete, &error),
+                _ => Failure::because(problem, &error),
             })
         }
     }
