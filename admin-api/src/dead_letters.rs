@@ -167,10 +167,7 @@ pub(crate) async fn show_dead_letter(
             answer.diagnostics.extend(api.projections.closed_log_warning());
             Ok(Json(answer))
         }
-        Err(ProjectionsError::NotFound(_)) => Err(Problem::new(
-            ErrorCode::EventNotFound,
-            "no dead letter or discarded event is at this position",
-        )),
+        Err(ProjectionsError::NotFound(missing)) => Err(Problem::new(ErrorCode::EventNotFound, missing)),
         Err(error) => Err(projections_problem(error)),
     }
 }

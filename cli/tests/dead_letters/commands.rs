@@ -150,7 +150,7 @@ async fn naming_a_missing_dead_letter_or_stream_or_generation_fails_and_an_empty
     for (arguments, expected) in [
         (&["dead-letters", "retry", "5"][..], "no dead letter is at position 5"),
         (&["dead-letters", "discard", "5"], "no dead letter is at position 5"),
-        (&["dead-letters", "show", "5"], "no dead letter or discarded event is at position 5"),
+        (&["dead-letters", "show", "5"], "no dead letter is at position 5"),
         (&["dead-letters", "acknowledge", "5"], "no discarded event at position 5 waits to be acknowledged"),
         (&["dead-letters", "retry", "--stream", &stream], "has no dead letters"),
         (&["dead-letters", "retry", "--stream", &unknown], "the log has no stream"),
@@ -176,6 +176,36 @@ async fn naming_a_missing_dead_letter_or_stream_or_generation_fails_and_an_empty
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreadable_event_is_listed_discarded_and_acknowledged() {
     check_every_command(Topology::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_makes_an_event_that_was_damaged_after_it_was_applied_a_dead_letter() {
+    let system = TestSystem::start(Topology::Embedded).await;
+    let token = create_app(system.client(), "an app").await;
+    create_chat(system.client(), &token).await;
+    create_message(system.client(), &token, 1, "one").await;
+    system.projector_process().wait_until_folded(3).await;
+    let log = rusqlite::Connection::open(system.folder().join("events.db")).expect("the log");
+    log.execute("UPDATE events SET data = 'not JSON' WHERE position = 3", []).expect("damage");
+
+    let url = system.client().url_of("");
+    for verb in ["show", "retry", "discard"] {
+        for server in [&[][..], &["--server", &url]] {
+            let failed = system.run(&[&["dead-letters", verb, "3"], server].concat()).await.expect(2);
+            let words = failed.stderr().split_whitespace().collect::<Vec<_>>().join(" ");
+            for said in ["its payload is not JSON", "`projections rebuild --all --execute`"] {
+                assert!(words.contains(said), "{verb} {server:?}: {failed:?}");
+            }
+        }
+    }
+    let reason = ["--execute", "--reason", "a test"];
+    for (command, code) in [
+        (&["projections", "rebuild", "--all"][..], 1),
+        (&["projections", "promote"], 0),
+        (&["dead-letters", "discard", "3"], 0),
+    ] {
+        system.run(&[command, &reason].concat()).await.expect(code);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,13 +11,14 @@ mod refused_commands;
 pub mod resolve;
 pub mod show;
 
+use chat_domain::event::DecodeError;
 use chat_domain::projection::{ProjectionGeneration, ProjectionName};
-use chat_domain::{Position, Revision};
+use chat_domain::{Position, Revision, StreamId};
 use chat_ports::dead_letter::{
     DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, ListedDeadLetter,
 };
 use chat_ports::event_store::{EventStore, EventStoreError, StreamRead};
-use chat_projector::dead_letters::ActionOutcome;
+use chat_projector::dead_letters::{ActionOutcome, DeadLetterReason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -160,6 +161,36 @@ impl From<DeadLetter> for BlockingEvent {
 pub async fn unknown_stream(log: &dyn EventStore, stream: &str) -> Result<Option<String>, EventStoreError> {
     let last = log.read_stream(StreamRead::last_event(stream)).await?;
     Ok(last.is_empty().then(|| format!("the log has no stream {stream:?}")))
+}
+
+/// Says that no dead letter is at a position. If the event was damaged after the projections applied it, also names the
+/// rebuild that makes it a dead letter.
+pub async fn missing_dead_letter(
+    projections: &Projections,
+    names: &[ProjectionName],
+    position: Position,
+) -> Result<String, ProjectionsError> {
+    let missing = format!("no dead letter is at position {position}");
+    let event = projections.log.event_at(position).await?;
+    let Some(event) = event.filter(|event| StreamId::parse(&event.stream).is_ok()) else {
+        return Ok(missing);
+    };
+    // A type or version that this program does not know is no damage: a newer program may have applied the event.
+    let Err(error @ DecodeError::InvalidPayload(_)) = event.decode() else { return Ok(missing) };
+    for name in names {
+        let generation_id = projections.live_generation(*name).await?;
+        if projections.position(generation_id).await? < position
+            || projections.dead_letter(generation_id, position).await?.is_some()
+        {
+            return Ok(missing);
+        }
+    }
+    Ok(format!(
+        "{missing}, but the event there can't be read: {}. It was damaged after the projections had applied it. \
+         `projections rebuild --all --execute`, which stops at the differences, and then `projections promote --execute` \
+         make it a dead letter, which can be discarded",
+        DeadLetterReason::from(&error).as_str()
+    ))
 }
 
 impl Projections {

@@ -11,7 +11,7 @@ use chat_projector::projection::{ProjectionError, ProjectionStore, ensure_log_ma
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::{BlockingEvent, DeadLetterState, DeadLetterView};
+use super::{BlockingEvent, DeadLetterState, DeadLetterView, missing_dead_letter};
 use crate::operator_actions::{Operator, record_action};
 use crate::projections::{Projections, ProjectionsError, projection_error};
 
@@ -198,7 +198,9 @@ pub async fn plan_discard(
         (true, Some(blocked_by)) => Err(ProjectionsError::NotFound(format!(
             "the event at position {position} waits behind the one at {blocked_by}; retry or discard that one first"
         ))),
-        (true, None) => Err(ProjectionsError::NotFound(format!("no dead letter is at position {position}"))),
+        (true, None) => {
+            Err(ProjectionsError::NotFound(missing_dead_letter(projections, names, position).await?))
+        }
     }
 }
 

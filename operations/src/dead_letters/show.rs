@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::dry_run::{ResolutionDryRun, dry_run};
 use super::resolve::{DeadLetterSelection, Resolution, blocked_streams};
-use super::{DeadLetterState, DeadLetterView};
+use super::{DeadLetterState, DeadLetterView, missing_dead_letter};
 use crate::projections::{Projections, ProjectionsError};
 
 /// A dead letter with its event.
@@ -77,9 +77,7 @@ pub async fn show(
         dead_letters.extend(projections.dead_letter(generation_id, position).await?);
     }
     let Some(first) = dead_letters.first() else {
-        return Err(ProjectionsError::NotFound(format!(
-            "no dead letter or discarded event is at position {position}"
-        )));
+        return Err(ProjectionsError::NotFound(missing_dead_letter(projections, names, position).await?));
     };
     let read = StreamRead::all(first.stream.as_str(), ReadStart::Forwards(first.revision), 1);
     let event = projections.log.read_stream(read).await?.pop().filter(|event| event.position == position);

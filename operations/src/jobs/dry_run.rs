@@ -10,7 +10,7 @@ use crate::dead_letters::dry_run::{MAX_STREAMS, dry_run};
 use crate::dead_letters::resolve::{
     DeadLetterSelection, Resolution, blocked_streams, plan_discard, unacknowledged_discards,
 };
-use crate::dead_letters::{DeadLetterView, unknown_stream};
+use crate::dead_letters::{DeadLetterView, missing_dead_letter, unknown_stream};
 use crate::envelope::{Diagnostic, Status};
 use crate::projections::switch_over::{self, SwitchDirection};
 use crate::projections::{Projections, drop_generations, rebuild};
@@ -168,7 +168,10 @@ impl ActionContext<'_> {
                 if streams.is_empty() && !request.all {
                     let unknown = match &selection {
                         DeadLetterSelection::Stream(stream) => unknown_stream(self.log(), stream).await?,
-                        _ => None,
+                        DeadLetterSelection::Event(position) => {
+                            Some(missing_dead_letter(self.projections, names, *position).await?)
+                        }
+                        DeadLetterSelection::All => None,
                     };
                     return Err(ActionError::NotPossible(
                         unknown.unwrap_or_else(|| "the selection has no dead letters".to_owned()),

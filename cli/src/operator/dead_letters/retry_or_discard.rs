@@ -5,6 +5,7 @@ use std::time::Duration;
 use chat_domain::Position;
 use chat_operations::counted::counted;
 use chat_operations::dead_letters::dry_run::{MAX_STREAMS, dry_run};
+use chat_operations::dead_letters::missing_dead_letter;
 use chat_operations::dead_letters::resolve::{
     DeadLetterSelection, Resolution, ResolutionOutcome, blocked_streams, plan_discard, resolve,
 };
@@ -115,7 +116,8 @@ pub(super) async fn retry(options: &RetryOptions) -> Result<Answer, Failure> {
 async fn no_dead_letters(scope: &Scope, selection: DeadLetterSelection) -> Result<Answer, Failure> {
     match selection {
         DeadLetterSelection::Event(position) => {
-            Err(Failure::new(format!("no dead letter is at position {position}")))
+            let missing = missing_dead_letter(&scope.projections, &scope.names, position).await;
+            Err(Failure::new(missing.map_err(projections_failure)?))
         }
         DeadLetterSelection::Stream(stream) => {
             let unknown = describe_unknown_stream(&scope.projections, &stream).await?;
