@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use chat_domain::projection::{Generation, ProjectionName};
 use chat_operations::projections::compare::{self, Comparison};
 use chat_operations::projections::switch_over::{self, SwitchDirection, SwitchOverPlan};
-use chat_operations::projections::{DropReport, DroppedGeneration, Projections, drop_generations};
+use chat_operations::projections::{
+    DropReport, DroppedGeneration, GenerationName, Projections, drop_generations,
+};
 use chat_projector::generations::GenerationState;
 use clap::Args;
 use serde_json::json;
@@ -203,14 +205,18 @@ fn drop_text(dropped: &DropReport) -> String {
         dropped_generations_text(dropped)
     };
     for kept in &dropped.kept {
+        let GenerationName { projection, generation } = kept.named;
+        // Without the name, the command would drop the generation of each projection.
+        let projection = projection.as_str().replace('_', "-");
+        let drop_it = format!("`projections drop {projection} --generation {}` drops it", generation.0);
         let reason = match kept.generation_state {
-            GenerationState::Live => "it is live",
+            GenerationState::Live => "it is live".to_owned(),
             GenerationState::Previous if kept.beyond_log => {
-                "it has events that the log has lost and can't be used; --generation drops it"
+                format!("it has events that the log has lost and can't be used; {drop_it}")
             }
-            GenerationState::Previous => "a rollback returns to it; --generation drops it nevertheless",
-            GenerationState::Building => "it is being built; --generation drops it nevertheless",
-            GenerationState::LeftOver => "it is left over",
+            GenerationState::Previous => format!("a rollback returns to it; {drop_it} nevertheless"),
+            GenerationState::Building => format!("it is being built; {drop_it} nevertheless"),
+            GenerationState::LeftOver => "it is left over".to_owned(),
         };
         // Writing to a String can't fail.
         let _ = writeln!(text, "{} stays: {reason}", generation_list(&[kept.named]));
