@@ -237,6 +237,10 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
     // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
     // that contains them.
     let url = client.url_of("");
+    for server in [&[][..], &["--server", &url]] {
+        let planned = operate(data, &[&["projections", "rebuild", "--all"], server].concat());
+        expect_exit(&planned, 1, "warning: the action would be refused: the log takes no appends");
+    }
     for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
         let execute = ["--all", "--reason", "a test", "--execute"];
         expect_exit(&operate(data, &[&["projections"], verb, &execute].concat()), 2, &refusal);

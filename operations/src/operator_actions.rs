@@ -12,6 +12,8 @@ use chat_ports::event_store::{
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::envelope::Diagnostic;
+
 /// The maximal number of attempts to append an action. An attempt fails if a concurrent action is appended first.
 pub(crate) const MAX_APPEND_ATTEMPTS: usize = 20;
 
@@ -151,6 +153,12 @@ pub(crate) async fn find_action(
 ) -> Result<Option<RecordedEvent>, EventStoreError> {
     let since = Timestamp::from_millis(0);
     log.find_event(EventLookup { id, stream: operator_action::STREAM.into(), since }).await
+}
+
+/// Returns a warning for a dry run if the log takes no appends, as while it has lost events: the action would be refused.
+pub fn refusal_warning(log: &dyn EventStore) -> Option<Diagnostic> {
+    let refuses = log.closed_because().is_some();
+    refuses.then(|| Diagnostic::warning("the action would be refused: the log takes no appends"))
 }
 
 /// Makes one attempt to append an action after `last_revision` of the operators' stream.

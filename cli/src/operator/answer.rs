@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use chat_operations::envelope::{Envelope, Report};
+use chat_operations::operator_actions::refusal_warning;
+use chat_ports::event_store::EventStore;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -55,6 +57,12 @@ impl Answer {
     pub(super) fn with_diagnostics(mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) -> Self {
         self.diagnostics.extend(diagnostics);
         self
+    }
+
+    /// Warns that the action of a dry run would be refused if the log takes no appends, and marks the answer as a finding.
+    pub(super) fn with_refusal_warning(self, log: &dyn EventStore) -> Self {
+        let warning = refusal_warning(log);
+        self.with_finding(warning.is_some()).with_diagnostics(warning)
     }
 
     /// Marks the answer as a finding if `found`.

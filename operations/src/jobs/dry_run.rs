@@ -12,6 +12,7 @@ use crate::dead_letters::resolve::{
 };
 use crate::dead_letters::{DeadLetterView, missing_dead_letter, unknown_stream};
 use crate::envelope::{Diagnostic, Status};
+use crate::operator_actions::refusal_warning;
 use crate::projections::switch_over::{self, SwitchDirection};
 use crate::projections::{Projections, drop_generations, rebuild};
 use crate::proof::checkpoint::Checkpoint;
@@ -93,7 +94,10 @@ impl ActionContext<'_> {
                 )?
             }
         };
-        let report = report.with_all(self.projections.closed_log_warning());
+        let mut report = report.with_all(self.projections.closed_log_warning());
+        if let Some(refusal) = refusal_warning(self.log()) {
+            report = ActionReport { status: Status::Finding, ..report }.with(refusal);
+        }
         Ok(report.with(Diagnostic::note("nothing was changed")))
     }
 

@@ -110,7 +110,9 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
         let plan =
             switch_over::plan(&projections, direction, Some(&names)).await.map_err(projections_failure)?;
         let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(plan.diagnostics());
-        return Ok(answer.with_diagnostic(Severity::Note, NOTHING_DONE));
+        return Ok(answer
+            .with_refusal_warning(&*projections.log)
+            .with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
     let operator = options.execution.action.operator();
@@ -193,6 +195,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     }
     Ok(answer
         .with_diagnostics(dropped.diagnostics())
+        .with_refusal_warning(&*projections.log)
         .with_diagnostic(Severity::Note, NOTHING_DONE)
         .with_finding(dropped.has_findings()))
 }
