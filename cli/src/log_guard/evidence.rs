@@ -19,6 +19,10 @@ use crate::engines::{EventStoreLocation, StorageLocations};
 /// How long one read from the storage of a projection may take. A witness that can't be read is ignored.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The advice of a command that finds no log, although there is evidence of one.
+pub(crate) const MISSING_LOG_ADVICE: &str = "the log may be elsewhere: mount its disk, or set EVENT_STORE_URL and \
+     --data-dir as the processes have them. If it is lost, see docs/operations/lost-events.md";
+
 /// Data outside the log that records a position that was durable.
 #[derive(Clone, Debug)]
 struct Witness {

@@ -11,6 +11,6 @@ mod missing_log;
 mod opened_log;
 
 pub(crate) use anchor::{AnchorTask, AnchorWriter};
-pub(crate) use evidence::LogEvidence;
+pub(crate) use evidence::{LogEvidence, MISSING_LOG_ADVICE};
 pub(crate) use gate::LogGate;
 pub(crate) use opened_log::{OpenedLog, find_problem, wait_for_decision};

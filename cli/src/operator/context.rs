@@ -13,7 +13,7 @@ use crate::engines::{
     ReadModelLocation, StorageLocations, open_backup, open_existing_event_store, refuse_backup,
 };
 use crate::failure::Failure;
-use crate::log_guard::LogEvidence;
+use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE};
 
 /// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
@@ -44,7 +44,7 @@ impl CommandContext {
     async fn open_log_outside_backup(locations: StorageLocations) -> Result<Self, Failure> {
         let evidence = LogEvidence::read(&locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
-            return Err(Failure::because("there is nothing to read", &problem));
+            return Err(Failure::new(format!("{problem}; {MISSING_LOG_ADVICE}")));
         }
         let event_store = open_existing_event_store(&locations.event_store).await?;
         let problem = evidence.problem_of_log(&*event_store).await.map_err(event_store_failure)?;

@@ -368,6 +368,15 @@ async fn no_log_is_begun_beside_projections_of_a_log_that_may_be_elsewhere() {
         assert!(text.contains("was written up to position") && text.contains("EVENT_STORE_URL"), "{refused}");
         assert!(!log.exists(), "a log was created");
     }
+    for command in
+        ["audit head", "events check", "projections list", "projections rebuild --all", "dead-letters list"]
+    {
+        let refused = system.run(2, command);
+        assert!(
+            message(&refused).contains("set EVENT_STORE_URL and --data-dir as the processes"),
+            "{refused}"
+        );
+    }
     let location = format!("--event-store-url sqlite://{}", log.display());
     let planned = system.run(1, &format!("events accept-loss {location}"));
     assert!(

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::data_owner::{exists, run_command_as_owner};
 use crate::engines::{EventStoreLocation, StorageLocations, open_or_create_event_store};
 use crate::failure::Failure;
-use crate::log_guard::{LogEvidence, find_problem};
+use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE, find_problem};
 use crate::operator::answer::{Answer, Severity};
 use crate::operator::common_args::{ActionArgs, CommonArgs};
 
@@ -89,9 +89,7 @@ async fn refuse_missing_log(
     Err(Failure::new(match (problem, is_location_given) {
         (Some(_), true) => return Ok(()),
         (Some(problem), false) => format!(
-            "{problem}; the log may be elsewhere: mount its disk, or set EVENT_STORE_URL and --data-dir as the processes \
-             have them. To begin a new log there, because the old one is lost, give the location: --event-store-url \
-             sqlite://{log}"
+            "{problem}; {MISSING_LOG_ADVICE}. To begin a new log there, give the location: --event-store-url sqlite://{log}"
         ),
         (None, _) => format!(
             "there is no event log at {log}, and nothing at the other locations was built from one; mount its disk, or set \
