@@ -111,6 +111,11 @@ async fn a_projection_that_is_elsewhere_is_not_built_in_the_data_folder() {
 
     let listed = system.run(0, "dead-letters list");
     assert!(message(&listed).ends_with("; set DATABASE_URL as the processes have it"), "{listed}");
+    let listed = system.run(1, "projections list");
+    assert!(
+        message(&listed).contains("set DATABASE_URL and --data-dir as the processes have them"),
+        "{listed}"
+    );
     for action in ["retry --all", "discard 3", "acknowledge --all"] {
         let refused = system.execute(2, &format!("dead-letters {action}"));
         let text = message(&refused);

@@ -80,9 +80,13 @@ impl Report for GenerationList {
 
     fn diagnostics(&self) -> Vec<Diagnostic> {
         let warning = |ListedGeneration { projection, generation, location, .. }: &ListedGeneration| {
+            let option = match projection {
+                ProjectionName::ReadModel => "DATABASE_URL",
+                ProjectionName::SearchIndex => "SEARCH_INDEX_DIR",
+            };
             Diagnostic::warning(format!(
-                "the live generation {} of {} can't be read at {location}: a projector builds it there, unless the \
-                 locations are those of another machine",
+                "the live generation {} of {} can't be read at {location}. If it is elsewhere, set {option} and --data-dir as \
+                 the processes have them; if not, a projector builds it there",
                 generation.0,
                 projection.as_str()
             ))
