@@ -133,6 +133,11 @@ impl LogEvidence {
         Self { witnesses, furthest }
     }
 
+    /// The names of the data that say how far the log reached.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.witnesses.iter().map(|witness| &*witness.name).collect()
+    }
+
     /// The generation of each projection that is folded furthest. Queries are answered from these generations while the
     /// log can't say which ones are live.
     pub(crate) fn furthest_generations(&self) -> GenerationSet {

@@ -360,6 +360,22 @@ async fn a_loss_is_not_accepted_without_evidence_of_a_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn accepting_a_loss_names_what_the_log_was_compared_with() {
+    let system = StoppedSystem::create().await;
+    let compared = system.run(0, "events accept-loss");
+    assert_eq!(compared["diagnostics"], Value::Array(Vec::new()), "{compared}");
+    let names = compared["data"]["compared"].to_string();
+    assert!(names.contains("data/read-model.db") && names.contains("data/log-anchor"), "{compared}");
+
+    let log = format!("sqlite://{}", system.path("data/events.db").display());
+    let mistyped = system.path("dta");
+    let compared = run(&mistyped, 0, &["events", "accept-loss", "--event-store-url", &log]);
+    assert_eq!(compared["data"]["compared"], Value::Array(Vec::new()), "{compared}");
+    let warning = format!("the folder {} does not exist", mistyped.display());
+    assert!(message(&compared).starts_with(&warning), "{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_log_is_begun_beside_projections_of_a_log_that_may_be_elsewhere() {
     let system = StoppedSystem::create().await;
     let log = system.path("data/events.db");

@@ -1,10 +1,10 @@
 //! `chat-api events accept-loss`: goes on with a log that has lost events.
 
 use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
-use chat_files::durable_fs::path_with_suffix;
+use chat_files::durable_fs::{parent_dir, path_with_suffix};
 use chat_operations::incarnation::begin_incarnation;
 use chat_ports::clock;
 use clap::Args;
@@ -14,7 +14,7 @@ use crate::data_owner::{exists, run_command_as_owner};
 use crate::engines::{EventStoreLocation, StorageLocations, open_or_create_event_store};
 use crate::failure::Failure;
 use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE, find_problem};
-use crate::operator::answer::{Answer, Severity};
+use crate::operator::answer::{Answer, Diagnostic, Severity};
 use crate::operator::common_args::{ActionArgs, CommonArgs};
 
 #[derive(Args)]
@@ -36,11 +36,7 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
         let is_location_given = arguments.common.engines.event_store_url.is_some();
         refuse_missing_log(&locations, log, is_location_given).await?;
     }
-    let Some(problem) = find_problem(&locations).await? else {
-        let text = "nothing is missing: the log reaches as far as its projections and the other evidence beside it; \
-                    `events check` looks for damage inside it";
-        return Answer::new(&json!({ "missing": null, "incarnation": null }), text);
-    };
+    let Some(problem) = find_problem(&locations).await? else { return nothing_is_missing(&locations).await };
     let missing = problem.to_string();
     if !arguments.execute {
         let text = format!(
@@ -71,6 +67,38 @@ pub(super) async fn accept_loss(arguments: &AcceptLossArgs) -> Result<Answer, Fa
     );
     let incarnation = json!({ "log": begun.log, "began_after": begun.began_after });
     Answer::new(&json!({ "missing": missing, "incarnation": incarnation }), text)
+}
+
+/// The answer if no event is missing. Names the data that the log reaches as far as, and warns of folders without data.
+async fn nothing_is_missing(locations: &StorageLocations) -> Result<Answer, Failure> {
+    let evidence = LogEvidence::read(locations).await;
+    let compared = evidence.names();
+    let text = if compared.is_empty() {
+        "the log could not be compared with anything: no data at the locations is of a log with events"
+            .to_owned()
+    } else {
+        format!(
+            "nothing is missing: the log reaches as far as {}; `events check` looks for damage inside it",
+            compared.join(", ")
+        )
+    };
+    let mut folders: Vec<PathBuf> = locations.paths().iter().map(|path| parent_dir(path)).collect();
+    folders.sort();
+    folders.dedup();
+    // The evidence warns of a folder that can't be read.
+    folders.retain(|folder| match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    });
+    let warning = |folder: &PathBuf| {
+        Diagnostic::warning(format!(
+            "the folder {} does not exist or holds nothing: set --data-dir, DATABASE_URL and SEARCH_INDEX_DIR as the \
+             processes have them",
+            folder.display()
+        ))
+    };
+    let answer = Answer::new(&json!({ "missing": null, "incarnation": null, "compared": compared }), text)?;
+    Ok(answer.with_diagnostics(folders.iter().map(warning)))
 }
 
 /// Fails if the log is missing, unless an option or a variable gives its location and there is evidence that it was
