@@ -98,6 +98,11 @@ async fn processes_run_as_a_user_who_can_only_read_and_append() {
     // No log is begun in the place of this one.
     let refused = operate(data, &empty, &["events", "setup"]);
     expect_exit(&refused, 2, "there is no event log in this database, but");
+    for command in [["audit", "head"], ["events", "accept-loss"]] {
+        let refused = operate(data, &empty, &command);
+        expect_exit(&refused, 2, "was written up to position 3 of log");
+        expect_exit(&refused, 2, "set EVENT_STORE_URL and --data-dir as the processes have them");
+    }
     let elsewhere = tempfile::tempdir().expect("a folder");
     expect_exit(
         &operate(elsewhere.path(), &empty, &["audit", "head"]),

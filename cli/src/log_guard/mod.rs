@@ -13,4 +13,4 @@ mod opened_log;
 pub(crate) use anchor::{AnchorTask, AnchorWriter};
 pub(crate) use evidence::{LogEvidence, MISSING_LOG_ADVICE};
 pub(crate) use gate::LogGate;
-pub(crate) use opened_log::{OpenedLog, find_problem, wait_for_decision};
+pub(crate) use opened_log::{OpenedLog, find_problem, open_existing_log, wait_for_decision};

@@ -8,11 +8,12 @@ use chat_projector::generations::Generations;
 use chat_sqlite::SqliteEventStore;
 use tokio::sync::watch;
 
-use super::evidence::{LogEvidence, LogProblem};
+use super::evidence::{LogEvidence, LogProblem, MISSING_LOG_ADVICE};
 use super::gate::LogGate;
 use super::missing_log::MissingLog;
 use crate::engines::{
-    EventStoreLocation, StorageLocations, open_event_store, refuse_backup, retry_until_available,
+    EventStoreLocation, StorageLocations, open_event_store, open_existing_event_store, refuse_backup,
+    retry_until_available,
 };
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
@@ -110,7 +111,25 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
             Arc::new(opened.map_err(unreadable)?)
         }
         #[cfg(any(feature = "kurrentdb", feature = "postgres"))]
-        _ => crate::engines::open_existing_event_store(&locations.event_store).await?,
+        _ => open_existing_log(&locations.event_store, &evidence).await?,
     };
     evidence.problem_of_log(&*event_store).await.map_err(unreadable)
+}
+
+/// Opens an existing log for an operator command. Creates no log. If there is none in a Postgres database, but evidence of
+/// one, the failure has the evidence.
+pub(crate) async fn open_existing_log(
+    location: &EventStoreLocation,
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] evidence: &LogEvidence,
+) -> Result<Arc<dyn EventStore>, Failure> {
+    let opened = open_existing_event_store(location).await;
+    #[cfg(feature = "postgres")]
+    if opened.is_err()
+        && let EventStoreLocation::Postgres(url) = location
+        && let Some(problem) = evidence.problem_of_no_log(&format!("there is no event log in {url}"))
+        && let Ok(false) = chat_postgres::PostgresEventStore::exists(url).await
+    {
+        return Err(Failure::new(format!("{problem}; {MISSING_LOG_ADVICE}")));
+    }
+    opened
 }

@@ -9,11 +9,9 @@ use chat_ports::read_model::ReadModelStorage;
 use chat_projector::generations::Generations;
 
 use super::common_args::CommonArgs;
-use crate::engines::{
-    ReadModelLocation, StorageLocations, open_backup, open_existing_event_store, refuse_backup,
-};
+use crate::engines::{ReadModelLocation, StorageLocations, open_backup, refuse_backup};
 use crate::failure::Failure;
-use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE};
+use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE, open_existing_log};
 
 /// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
@@ -46,7 +44,7 @@ impl CommandContext {
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
             return Err(Failure::new(format!("{problem}; {MISSING_LOG_ADVICE}")));
         }
-        let event_store = open_existing_event_store(&locations.event_store).await?;
+        let event_store = open_existing_log(&locations.event_store, &evidence).await?;
         let problem = evidence.problem_of_log(&*event_store).await.map_err(event_store_failure)?;
         let Some(problem) = problem else { return Ok(Self { locations, event_store }) };
         // Standard error may be closed.
