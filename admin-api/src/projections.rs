@@ -32,7 +32,14 @@ pub(crate) async fn list_projections(
     _: ReadingOperator,
     State(api): State<AdminApi>,
 ) -> EnvelopeResult<GenerationList> {
-    let generations = list(&api.projections).await.map_err(projections_problem)?;
+    let generations =
+        list(&api.projections).await.map_err(|error| match api.event_store.closed_because() {
+            // The reason why a missing log takes no appends is also the reason why it can't be read.
+            Some(reason) if matches!(error, ProjectionsError::EventStore(_)) => {
+                Problem::new(ErrorCode::EventStoreUnavailable, reason).caused_by(error)
+            }
+            _ => projections_problem(error),
+        })?;
     let Json(mut answer) = envelope(GenerationList { generations });
     answer.diagnostics.extend(api.projections.closed_log_warning());
     Ok(Json(answer))

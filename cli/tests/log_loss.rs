@@ -231,9 +231,12 @@ async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operat
     }
 }
 
+/// The advice at the end of a refusal.
+const ADVICE: &str = "docs/operations/lost-events.md says what to do first";
+
 /// Expects that no action is executed on a log with a problem, whichever way an operator takes.
 async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
-    let refusal = format!("{problem}; first restore the log, or accept the loss");
+    let refusal = format!("{problem}; {ADVICE}");
     // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
     // that contains them.
     let url = client.url_of("");
@@ -256,10 +259,22 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
         if path.ends_with("retries") {
             body["all"] = true.into();
         }
-        let refused = client.post(format!("/admin/v1/{path}"), &body).send().await.expect(409);
-        let detail = refused.json()["detail"].to_string();
-        assert!(refused.code() == "action_not_possible" && detail.contains(&refusal), "{path}: {detail}");
+        let refused = client.post(format!("/admin/v1/{path}"), &body).send().await;
+        expect_refused_action(&refused.expect(409), &refusal);
     }
+}
+
+#[track_caller]
+fn expect_refused_action(refused: &Reply, reason: &str) {
+    let problem = refused.json();
+    assert_eq!(problem["code"], "action_not_possible", "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(reason)), "{problem}");
+}
+
+/// Requests a drop of generations, or its dry run. There is nothing to drop.
+async fn try_drop(client: &Client, execute: bool) -> Reply {
+    let body = json!({ "reason": "a test", "execute": execute });
+    client.post("/admin/v1/projections/drops", &body).send().await
 }
 
 async fn try_create_app(client: &Client) -> Reply {
@@ -301,6 +316,12 @@ async fn no_new_log_is_created_where_another_one_was() {
         let client = process.client();
         assert_eq!(try_create_app(&client).await.expect(503).code(), "event_store_unavailable", "{case}");
         client.get(message_path(&token, 1, MESSAGES)).send().await.expect(200);
+        expect_refused_action(&try_drop(&client, true).await.expect(409), &format!("{reason}; {ADVICE}"));
+        if case != "other" {
+            expect_refused_action(&try_drop(&client, false).await.expect(409), &reason);
+            let unlisted = client.get("/admin/v1/projections").send().await.expect(503);
+            assert_eq!(unlisted.json()["detail"], reason, "{case}");
+        }
         let checked = operate(&data, &["events", "check"]);
         match case {
             "other" => expect_exit(&checked, 0, &reason),
@@ -357,6 +378,8 @@ async fn data_of_another_log_is_named_until_all_of_it_is_moved_away() {
         })
         .await;
         let path = left.remove(index);
+        let refused = try_drop(&process.client(), true).await.expect(409);
+        expect_refused_action(&refused, &format!("{path} away; {ADVICE}"));
         for suffix in ["", "-wal", "-shm"] {
             // A WAL may not be there.
             let _ = fs::rename(format!("{path}{suffix}"), format!("{path}.moved{suffix}"));
@@ -442,12 +465,18 @@ async fn a_file_of_the_log_removed_under_a_server_is_noticed() {
     create_app(&client, "an app").await;
     for file in ["events.db", "events.db-wal", "events.db-shm"] {
         fs::rename(data.join(file), data.join("gone")).expect("the file is gone");
-        wait_until_event_store_is_down(&client, &[&format!("{file} was removed or replaced")]).await;
+        let reason =
+            wait_until_event_store_is_down(&client, &[&format!("{file} was removed or replaced")]).await;
         try_create_app(&client).await.expect(503);
+        expect_refused_action(&try_drop(&client, true).await.expect(409), &format!("{reason}; {ADVICE}"));
+        let tried = try_drop(&client, false).await.json().to_string();
+        assert!(tried.contains(&format!("{file} was removed or replaced")), "{tried}");
         assert!(!data.join(file).exists(), "{file} was created again");
         fs::rename(data.join("gone"), data.join(file)).expect("the file is back");
         process.wait_until_ready().await;
         try_create_app(&client).await.expect(201);
+        let tried = try_drop(&client, false).await.expect(200).json().to_string();
+        assert!(!tried.contains("was removed or replaced"), "{tried}");
     }
 }
 

@@ -94,6 +94,16 @@ pub enum OperatorActionError {
     Append(#[source] AppendError),
 }
 
+/// The error for a log that takes no appends. Says why, and where to read what to do.
+#[derive(Debug, Error)]
+#[error("{0}; docs/operations/lost-events.md says what to do first")]
+pub struct LogClosed(String);
+
+/// Fails if the log takes no appends, as while it has lost events.
+pub(crate) fn ensure_takes_appends(log: &dyn EventStore) -> Result<(), LogClosed> {
+    log.closed_because().map_or(Ok(()), |reason| Err(LogClosed(reason)))
+}
+
 /// Appends an action to the operators' stream. An action of a job is appended once: a repetition returns the receipt of
 /// the first one.
 pub async fn record_action(

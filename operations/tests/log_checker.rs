@@ -59,7 +59,7 @@ async fn a_loss_after_many_events_of_unknown_types_closes_the_log() {
     tokio::time::timeout(Duration::from_mins(1), check).await.unwrap();
     let loss = status.borrow().loss.clone().unwrap();
     assert!(loss.contains("the events directly before position 91 are missing"), "{loss}");
-    assert_eq!(gate.closed_because(), Some(loss.as_str()));
+    assert_eq!(gate.closed_because(), Some(loss));
 }
 
 #[tokio::test]

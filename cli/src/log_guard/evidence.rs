@@ -39,19 +39,45 @@ pub(crate) struct LogEvidence {
     furthest: Vec<(ProjectionGeneration, Position)>,
 }
 
+/// The kinds of problems of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProblemKind {
+    /// There is no log where one was.
+    Missing,
+    /// The log has lost its last events.
+    Truncated,
+    /// The log is not the log of the evidence.
+    OtherLog,
+    /// The log was removed or replaced while it was open.
+    Replaced,
+}
+
 /// Why the log does not take commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogProblem {
+    kind: ProblemKind,
     /// One sentence, without a full stop.
     sentence: String,
+    /// The names of the witnesses that contradict the log.
+    witnesses: Vec<String>,
     /// The logs that witnesses name, except the checked log and those that it descends from or replaces.
     pub(crate) other_logs: Vec<LogId>,
 }
 
 impl LogProblem {
-    /// Creates a problem that has nothing to do with other logs.
-    pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), other_logs: Vec::new() }
+    /// The problem of a log that was removed or replaced while it was open.
+    pub(crate) fn of_replaced_log(sentence: String) -> Self {
+        Self { kind: ProblemKind::Replaced, sentence, witnesses: Vec::new(), other_logs: Vec::new() }
+    }
+
+    /// Whether two problems differ at most in positions, which change while other processes work.
+    pub(super) fn is_same_apart_from_positions(&self, other: &Self) -> bool {
+        let Self { kind, sentence, witnesses, other_logs } = self;
+        let is_same_sentence = *kind != ProblemKind::Replaced || *sentence == other.sentence;
+        *kind == other.kind
+            && *witnesses == other.witnesses
+            && *other_logs == other.other_logs
+            && is_same_sentence
     }
 }
 
@@ -171,7 +197,8 @@ impl LogEvidence {
         let Witness { name, log, position } = self.furthest_witness(|_| true)?;
         let sentence =
             format!("{missing}, but {name} was written up to position {position} of log {}", log.0);
-        Some(LogProblem { sentence, other_logs: self.logs() })
+        let witnesses = self.witnesses.iter().map(|witness| witness.name.clone()).collect();
+        Some(LogProblem { kind: ProblemKind::Missing, sentence, witnesses, other_logs: self.logs() })
     }
 
     /// The problem of a log that is not the log of the evidence, or that ends before a position of the evidence.
@@ -184,7 +211,7 @@ impl LogEvidence {
         Ok(self.problem(&lineage, head, event_store.has_contiguous_positions()))
     }
 
-    fn problem(
+    pub(super) fn problem(
         &self,
         lineage: &LogLineage,
         head: Position,
@@ -195,16 +222,18 @@ impl LogEvidence {
         let is_beyond = |witness: &Witness| matches!(mismatch(witness), Some(LogMismatch::Truncated { .. }));
         let others = self.witnesses.iter().filter(|witness| is_other(witness)).map(|witness| witness.log);
         let other_logs = others.collect::<BTreeSet<_>>().into_iter().collect();
-        let sentence = if let Some(Witness { name, position, .. }) = self.furthest_witness(is_beyond) {
+        let (kind, sentence) = if let Some(Witness { name, position, .. }) = self.furthest_witness(is_beyond)
+        {
             let distance = position.get() - head.get();
             let missing = match (has_contiguous_positions, distance) {
                 (false, _) => "acknowledged events are missing".to_owned(),
                 (true, 1) => "1 acknowledged event is missing".to_owned(),
                 (true, events) => format!("{events} acknowledged events are missing"),
             };
-            format!(
+            let sentence = format!(
                 "the log ends at position {head}, but {name} was written up to position {position}: {missing}"
-            )
+            );
+            (ProblemKind::Truncated, sentence)
         } else {
             let Witness { name, log, position } = self.furthest_witness(is_other)?;
             // A server creates a log in an empty database, also if it was given the wrong one.
@@ -213,13 +242,16 @@ impl LogEvidence {
             } else {
                 format!("if this is the right log, move {name} away")
             };
-            format!(
+            let sentence = format!(
                 "the log is {}, but {name} was written up to position {position} of another log, {}; {advice}",
                 lineage.current().0,
                 log.0
-            )
+            );
+            (ProblemKind::OtherLog, sentence)
         };
-        Some(LogProblem { sentence, other_logs })
+        let contradicting = self.witnesses.iter().filter(|witness| is_other(witness) || is_beyond(witness));
+        let witnesses = contradicting.map(|witness| witness.name.clone()).collect();
+        Some(LogProblem { kind, sentence, witnesses, other_logs })
     }
 
     fn furthest_witness(&self, is_wanted: impl Fn(&Witness) -> bool) -> Option<&Witness> {
@@ -259,17 +291,18 @@ fn warn_unreadable(evidence: &str, error: &(dyn Error + 'static)) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use chat_domain::Timestamp;
     use chat_ports::event_store::NewIncarnation;
     use uuid::Uuid;
 
-    fn log(number: u128) -> LogId {
+    pub(in super::super) fn log(number: u128) -> LogId {
         LogId(Uuid::from_u128(number))
     }
 
-    fn evidence(witnesses: &[(&str, u128, u64)]) -> LogEvidence {
+    /// The evidence of witnesses, each with its name, the number of its log, and its position.
+    pub(in super::super) fn evidence(witnesses: &[(&str, u128, u64)]) -> LogEvidence {
         let witness = |(name, number, position): &(&str, u128, u64)| Witness {
             name: (*name).to_owned(),
             log: log(*number),

@@ -35,6 +35,14 @@ impl StoppedSystem {
         Self { folder, token }
     }
 
+    /// Starts a server, writes a message, and stops the server.
+    async fn write(&self, text: &str) {
+        let server = ProcessOptions::new("serve", &self.path("data")).start().await;
+        create_message(&server.client(), &self.token, 1, text).await;
+        server.wait_until_caught_up().await;
+        server.shut_down().await;
+    }
+
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
@@ -248,7 +256,10 @@ async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
     assert_eq!(listed["data"]["generations"][0]["beyond_log"], true, "{listed}");
     for sampled in ["", " --full"] {
         let refused = system.run(2, &format!("projections verify{sampled}"));
-        assert!(message(&refused).contains("first restore the log, or accept the loss"), "{refused}");
+        assert!(
+            message(&refused).contains("docs/operations/lost-events.md says what to do first"),
+            "{refused}"
+        );
     }
     let explained = system.run(1, &format!("audit explain message {} 1 2", system.token));
     assert!(message(&explained).contains("it is at position 4, and the log ends at 3"), "{explained}");
@@ -298,6 +309,29 @@ async fn generations_are_not_compared_while_events_are_lost_nor_with_one_that_ha
     let compared = system.run(1, "projections diff read-model");
     let unreadable = compared["data"]["comparisons"][0]["unreadable"].as_str();
     assert!(unreadable.is_some_and(|reason| reason.contains("an earlier incarnation")), "{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_on_a_log_that_has_lost_events_are_refused_with_advice() {
+    let system = StoppedSystem::create().await;
+    system.execute(0, "projections rebuild read-model");
+    copy_log(&system.path("data"), &system.path("old"));
+    system.write("lost").await;
+    copy_log(&system.path("old"), &system.path("data"));
+
+    let file = |name: &str| system.path(name).display().to_string();
+    let (key, checkpoint) = (file("key"), file("checkpoint"));
+    let keygen = program().args(["audit", "keygen", "--name", "example.com/audit", "--out", &key]).output();
+    assert!(keygen.expect("the program runs").status.success());
+    for refused in [
+        system.execute(2, "projections drop read-model --generation 1"),
+        system.run(2, &format!("audit checkpoint --key {key} --out {checkpoint} --reason test")),
+    ] {
+        let text = message(&refused);
+        assert!(text.ends_with("docs/operations/lost-events.md says what to do first"), "{refused}");
+        assert!(text.contains("the log ends at position") && !text.contains("recorded"), "{refused}");
+    }
+    assert!(!system.path("checkpoint").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

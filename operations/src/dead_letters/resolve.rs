@@ -240,6 +240,7 @@ pub async fn unacknowledged_discards(
 }
 
 /// Records an operator action for each resolution, and waits until the projections have applied them, up to `timeout`.
+/// Fails if the log takes no appends.
 pub async fn resolve(
     projections: &Projections,
     operator: &Operator,
@@ -247,6 +248,7 @@ pub async fn resolve(
     resolutions: Vec<Resolution>,
     timeout: Duration,
 ) -> Result<Vec<ResolutionOutcome>, ProjectionsError> {
+    projections.ensure_log_takes_appends()?;
     let mut recorded = Vec::with_capacity(resolutions.len());
     for resolution in resolutions {
         let BlockedStream { projection, stream, position, .. } = resolution.blocked_stream.clone();
@@ -290,7 +292,7 @@ pub async fn resolve(
 }
 
 /// Records the acknowledgement of discards, and waits up to `timeout` until the projections have applied it. Returns
-/// whether all of them have applied it.
+/// whether all of them have applied it. Fails if the log takes no appends.
 pub async fn acknowledge(
     projections: &Projections,
     operator: &Operator,
@@ -298,6 +300,7 @@ pub async fn acknowledge(
     dead_letters: &[DeadLetterView],
     timeout: Duration,
 ) -> Result<bool, ProjectionsError> {
+    projections.ensure_log_takes_appends()?;
     let mut recorded = Vec::with_capacity(dead_letters.len());
     for dead_letter in dead_letters {
         let action: OperatorAction = DiscardAcknowledged {

@@ -121,6 +121,7 @@ impl From<CheckpointError> for ActionError {
             CheckpointError::Proof(ProofError::Malformed(reason) | ProofError::Key(reason)) => {
                 Self::NotPossible(reason.to_owned())
             }
+            CheckpointError::LogClosed(closed) => Self::NotPossible(closed.to_string()),
             error => Self::Proof(error),
         }
     }

@@ -214,11 +214,20 @@ impl Jobs {
 
     /// Plans an action without doing it.
     pub async fn dry_run(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
+        let report = self.plan(action).await;
+        if let Err(ActionError::EventStore(_)) = report {
+            // The reason why a missing log takes no appends is also the reason why it can't be read.
+            self.shared.projections.ensure_log_takes_appends()?;
+        }
+        let report = report?;
+        Ok(ActionReport { data: super::report_size::bounded(report.data), ..report })
+    }
+
+    async fn plan(&self, action: &JobAction) -> Result<ActionReport, ActionError> {
         if let Some((job, projection)) = self.shared.registry().await?.find_conflict(action) {
             return Err(ActionError::conflict(job, projection));
         }
-        let report = self.shared.context().dry_run(action).await?;
-        Ok(ActionReport { data: super::report_size::bounded(report.data), ..report })
+        self.shared.context().dry_run(action).await
     }
 
     /// Requests a job. It is durable when this returns: some process will run it to its end.
@@ -243,11 +252,18 @@ impl Jobs {
     ) -> Result<RequestedJob, StartError> {
         let id = JobId::generate(operator, key);
         let reason = &reason.0;
-        if key.is_some()
-            && let Some(replayed) = self.find_replayed(id, action, reason).await?
-        {
-            return Ok(replayed);
+        let ensure_open = || self.shared.projections.ensure_log_takes_appends().map_err(ActionError::from);
+        if key.is_some() {
+            let found = self.find_replayed(id, action, reason).await;
+            if let Err(StartError::EventStore(_)) = found {
+                // The reason why a missing log takes no appends is also the reason why it can't be read.
+                ensure_open()?;
+            }
+            if let Some(replayed) = found? {
+                return Ok(replayed);
+            }
         }
+        ensure_open()?;
         let context = self.shared.context();
         let operator = Operator { job: Some(id), ..operator.clone() };
         for _ in 0..MAX_APPEND_ATTEMPTS {
@@ -272,7 +288,6 @@ impl Jobs {
             }
             // The append below fails if another job was requested or has ended since the registry was read, so no other
             // job changes what the names mean.
-            self.shared.projections.ensure_log_takes_appends().map_err(ActionError::from)?;
             let complete_action = context.with_projections(action).await?;
             context.check(&complete_action).await?;
             let (kind, options) = complete_action.to_recorded();

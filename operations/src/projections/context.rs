@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ProjectionsError, projection_error};
 use crate::envelope::Diagnostic;
+use crate::operator_actions::ensure_takes_appends;
 
 /// The log, and the locations of the projections that are built from it.
 #[derive(Clone)]
@@ -74,11 +75,7 @@ impl Projections {
     /// Fails if the log takes no appends, as while it has lost events. A change of projections would wait for events
     /// that are lost, or remove what is left of them.
     pub(crate) fn ensure_log_takes_appends(&self) -> Result<(), ProjectionsError> {
-        self.log.closed_because().map_or(Ok(()), |reason| {
-            Err(ProjectionsError::NotFound(format!(
-                "{reason}; first restore the log, or accept the loss: see docs/operations/lost-events.md"
-            )))
-        })
+        ensure_takes_appends(&*self.log).map_err(|closed| ProjectionsError::NotFound(closed.to_string()))
     }
 
     /// Returns a warning if the log takes no appends.

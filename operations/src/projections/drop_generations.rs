@@ -154,6 +154,7 @@ pub async fn drop_generations(
     let Some((operator, reason)) = executed_by.filter(|_| !selected.is_empty()) else {
         return Ok(DropReport { generations: dropped, kept, position: None });
     };
+    projections.ensure_log_takes_appends()?;
     if let Some(((generation_id, _), _)) =
         selected.iter().zip(&dropped).find(|(_, described)| described.in_use)
     {

@@ -21,7 +21,7 @@ use super::tree::{Frontier, Hash};
 use super::{ProgressCallback, ProofError, leaf};
 use crate::atomic_file::{FileAccess, NewFile};
 use crate::audit::LogPoint;
-use crate::operator_actions::{self, Operator, OperatorActionError};
+use crate::operator_actions::{self, LogClosed, Operator, OperatorActionError};
 
 /// Why a checkpoint could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum CheckpointError {
     /// The log, a file or the key failed.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// The log takes no appends, so the use of the key can't be recorded.
+    #[error(transparent)]
+    LogClosed(#[from] LogClosed),
     /// The use of the key could not be recorded.
     #[error("the use of the key can't be recorded, so no checkpoint was written")]
     OperatorAction(#[from] OperatorActionError),
@@ -46,6 +49,7 @@ pub async fn make_checkpoint(
     signed_by: (&Operator, &str),
     on_progress: ProgressCallback<'_>,
 ) -> Result<Checkpoint, CheckpointError> {
+    operator_actions::ensure_takes_appends(log)?;
     let (operator, reason) = signed_by;
     let leaves_path = leaves_file::leaves_path(out);
     let mut file = NewFile::create(out, FileAccess::UmaskDefault).map_err(ProofError::file_error(out))?;

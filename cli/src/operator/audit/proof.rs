@@ -155,7 +155,9 @@ pub(super) async fn checkpoint(arguments: &CheckpointArgs) -> Result<Answer, Fai
     let problem = "the checkpoint could not be made";
     let checkpoint = checkpoint.map_err(|error| match error {
         CheckpointError::Proof(error) => proof_failure(problem, &error),
-        error @ CheckpointError::OperatorAction(_) => Failure::because(problem, &error),
+        error @ (CheckpointError::LogClosed(_) | CheckpointError::OperatorAction(_)) => {
+            Failure::because(problem, &error)
+        }
     })?;
     drop(progress);
     let data = json!({ "checkpoint": checkpoint, "file": out, "leaves_file": leaves_file::leaves_path(out) });

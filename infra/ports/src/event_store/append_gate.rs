@@ -1,6 +1,6 @@
 //! The append gate: closes a log to appends, for example once it is known to have lost events.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use chat_domain::Position;
@@ -11,21 +11,30 @@ use super::{
     LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription, TruncatedStream,
 };
 
-/// A switch that closes a log to appends. Once closed, it stays closed. Clones are the same switch.
+/// A switch that closes a log to appends. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct AppendGate {
-    reason: Arc<OnceLock<String>>,
+    reason: Arc<RwLock<Option<String>>>,
 }
 
 impl AppendGate {
-    /// Closes the gate, for a reason in one sentence. If the gate is closed already, it keeps its first reason.
+    /// Closes the gate, for a reason in one sentence. If the gate is closed already, the new reason replaces the old one.
     pub fn close(&self, reason: impl Into<String>) {
-        let _ = self.reason.set(reason.into());
+        self.set(Some(reason.into()));
+    }
+
+    /// Opens the gate.
+    pub fn open(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, reason: Option<String>) {
+        *self.reason.write().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// The reason for which the gate is closed; `None` while it is open.
-    pub fn closed_because(&self) -> Option<&str> {
-        self.reason.get().map(String::as_str)
+    pub fn closed_because(&self) -> Option<String> {
+        self.reason.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -34,8 +43,8 @@ impl AppendGate {
 #[error("the log takes no appends: {0}")]
 struct LogClosed(String);
 
-fn refusal(reason: &str) -> AppendError {
-    AppendError::Unavailable(LogClosed(reason.to_owned()).into())
+fn refusal(reason: String) -> AppendError {
+    AppendError::Unavailable(LogClosed(reason).into())
 }
 
 /// A log that takes appends while its gate is open, and can always be read.
@@ -78,7 +87,7 @@ impl EventStore for GatedEventStore {
 
     async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
         let Some(reason) = self.gate.closed_because() else { return self.event_store.append(appends).await };
-        appends.into_iter().map(|_| Err(refusal(reason))).collect()
+        appends.into_iter().map(|_| Err(refusal(reason.clone()))).collect()
     }
 
     async fn probe_write(&self) -> Result<(), AppendError> {
@@ -134,7 +143,7 @@ impl EventStore for GatedEventStore {
         self.event_store.truncated_streams()
     }
 
-    fn closed_because(&self) -> Option<&str> {
+    fn closed_because(&self) -> Option<String> {
         self.gate.closed_because().or_else(|| self.event_store.closed_because())
     }
 

@@ -142,8 +142,8 @@ pub trait EventStore: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Why the log takes no appends, in one sentence, if an [`AppendGate`] is closed for it.
-    fn closed_because(&self) -> Option<&str> {
+    /// Why the log takes no appends now, in one sentence, if an [`AppendGate`] is closed for it.
+    fn closed_because(&self) -> Option<String> {
         None
     }
 
