@@ -70,6 +70,11 @@ impl LogProblem {
         Self { kind: ProblemKind::Replaced, sentence, witnesses: Vec::new(), other_logs: Vec::new() }
     }
 
+    /// Whether the log has lost its last events.
+    pub(crate) fn is_truncated_log(&self) -> bool {
+        self.kind == ProblemKind::Truncated
+    }
+
     /// Whether two problems differ at most in positions, which change while other processes work.
     pub(super) fn is_same_apart_from_positions(&self, other: &Self) -> bool {
         let Self { kind, sentence, witnesses, other_logs } = self;

@@ -11,6 +11,6 @@ mod missing_log;
 mod opened_log;
 
 pub(crate) use anchor::{AnchorTask, AnchorWriter};
-pub(crate) use evidence::{LogEvidence, MISSING_LOG_ADVICE};
+pub(crate) use evidence::{LogEvidence, LogProblem, MISSING_LOG_ADVICE};
 pub(crate) use gate::LogGate;
 pub(crate) use opened_log::{OpenedLog, find_problem, open_existing_log, wait_for_decision};

@@ -11,12 +11,15 @@ use chat_projector::generations::Generations;
 use super::common_args::CommonArgs;
 use crate::engines::{ReadModelLocation, StorageLocations, open_backup, refuse_backup};
 use crate::failure::Failure;
-use crate::log_guard::{LogEvidence, MISSING_LOG_ADVICE, open_existing_log};
+use crate::log_guard::{LogEvidence, LogProblem, MISSING_LOG_ADVICE, open_existing_log};
 
 /// The storage locations, and the opened event store.
 pub(super) struct CommandContext {
     pub(super) locations: StorageLocations,
     pub(super) event_store: Arc<dyn EventStore>,
+    pub(super) is_backup: bool,
+    /// What the evidence says against the log. `None` for a log in a backup.
+    pub(super) problem: Option<LogProblem>,
 }
 
 impl CommandContext {
@@ -27,7 +30,7 @@ impl CommandContext {
             return Self::open_log_outside_backup(locations).await;
         };
         let event_store = read_only(backup, "it belongs to a backup");
-        Ok(Self { locations, event_store })
+        Ok(Self { locations, event_store, is_backup: true, problem: None })
     }
 
     /// Opens the log. Fails if the log is in a backup.
@@ -46,10 +49,13 @@ impl CommandContext {
         }
         let event_store = open_existing_log(&locations.event_store, &evidence).await?;
         let problem = evidence.problem_of_log(&*event_store).await.map_err(event_store_failure)?;
-        let Some(problem) = problem else { return Ok(Self { locations, event_store }) };
+        let Some(problem) = problem else {
+            return Ok(Self { locations, event_store, is_backup: false, problem: None });
+        };
         // Standard error may be closed.
         let _ = writeln!(std::io::stderr(), "warning: {problem}; nothing is appended to it");
-        Ok(Self { locations, event_store: read_only(event_store, problem.to_string()) })
+        let event_store = read_only(event_store, problem.to_string());
+        Ok(Self { locations, event_store, is_backup: false, problem: Some(problem) })
     }
 
     /// Returns the live generation of the read model.

@@ -268,7 +268,10 @@ async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
     let verified = verify.arg("--data-dir").arg(system.path("data")).output().expect("the program runs");
     let text = String::from_utf8(verified.stdout).expect("text");
     assert!(text.starts_with("the log has lost events: it ends at position 3;"), "{text}");
-    assert!(text.contains("the events before event 4, the first one that is lost, are unaltered"), "{text}");
+    assert!(
+        text.contains("the events before event 4, the first one that is missing, are unaltered"),
+        "{text}"
+    );
     let backed_up = system.run(1, &format!("backup --out {}", file("backup")));
     assert!(message(&backed_up).starts_with("earlier backups may have events that this one lacks"));
     assert_eq!(backed_up["data"]["manifest"]["position"], 3, "{backed_up}");
@@ -309,6 +312,46 @@ async fn generations_are_not_compared_while_events_are_lost_nor_with_one_that_ha
     let compared = system.run(1, "projections diff read-model");
     let unreadable = compared["data"]["comparisons"][0]["unreadable"].as_str();
     assert!(unreadable.is_some_and(|reason| reason.contains("an earlier incarnation")), "{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_log_that_has_lost_events_is_said_to_have_lost_them() {
+    let system = StoppedSystem::create().await;
+    copy_log(&system.path("data"), &system.path("old"));
+    let file = |name: &str| system.path(name).display().to_string();
+    let (key, checkpoint) = (file("key"), file("checkpoint"));
+    system.run(0, &format!("backup --out {}", file("backup")));
+    system.write("after the backup").await;
+    let keygen = program().args(["audit", "keygen", "--name", "example.com/audit", "--out", &key]).output();
+    assert!(keygen.expect("the program runs").status.success());
+    system.run(0, &format!("audit checkpoint --key {key} --out {checkpoint} --reason test"));
+    let verify = |data: &Path| {
+        let mut verify = program();
+        verify.args(["audit", "verify", "--checkpoint", &checkpoint, "--public-key", &format!("{key}.pub")]);
+        let verified = verify.arg("--data-dir").arg(data).output().expect("the program runs");
+        assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+        String::from_utf8(verified.stdout).expect("text")
+    };
+
+    let of_backup = verify(&system.path("backup"));
+    assert!(
+        of_backup.starts_with("the backup ends at position 3, before the last signed event"),
+        "{of_backup}"
+    );
+    assert!(of_backup.contains("the events before event 4, the first one that is missing"), "{of_backup}");
+    assert!(!of_backup.contains("lost") && !of_backup.contains("altered:"), "{of_backup}");
+
+    copy_log(&system.path("old"), &system.path("data"));
+    fs::remove_file(format!("{checkpoint}.leaves")).expect("the leaves");
+    let of_rest = verify(&system.path("data"));
+    assert!(of_rest.starts_with("the log has lost events: it ends at position 3;"), "{of_rest}");
+    assert!(of_rest.contains("whether the others were altered is unknown"), "{of_rest}");
+
+    let other = StoppedSystem::create().await;
+    copy_log(&other.path("data"), &system.path("data"));
+    let of_other = verify(&system.path("data"));
+    assert!(of_other.contains("this is not the log that was signed"), "{of_other}");
+    assert!(!of_other.contains("lost"), "{of_other}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::super::answer::{Answer, Severity};
 use super::super::backup::backup_failure;
 use super::super::progress::Progress;
-use super::render_proof;
+use super::render_proof::{self, EarlyEnd};
 use crate::data_owner::{PathUse, file_failure};
 use crate::failure::Failure;
 use crate::operator::common_args::{CommonArgs, OperatorArgs, OutputFormat, parse_reason};
@@ -200,11 +200,14 @@ pub(super) async fn verify(arguments: &VerifyArgs) -> Result<Answer, Failure> {
     let verdict = verdict.map_err(failed)?;
     drop(progress);
     let head = context.event_store.head().await.ok();
-    let is_loss_known = context.event_store.closed_because().is_some();
-    let lost_after = head.filter(|head| is_loss_known && *head < verdict.checkpoint.position);
+    let has_lost_events = context.problem.is_some_and(|problem| problem.is_truncated_log());
+    let early_end = head
+        .filter(|head| verdict.same_log && *head < verdict.checkpoint.position)
+        .filter(|_| has_lost_events || context.is_backup)
+        .map(|head| EarlyEnd { head, is_backup: context.is_backup });
     let is_accepted = verdict.is_valid() || (*unsigned && verdict.matches_checkpoint());
     let mut answer =
-        Answer::new(&verdict, render_proof::verdict_text(&verdict, lost_after))?.with_finding(!is_accepted);
+        Answer::new(&verdict, render_proof::verdict_text(&verdict, early_end))?.with_finding(!is_accepted);
     if key.is_none() {
         answer = answer.with_diagnostic(Severity::Warning, SIGNATURE_NOT_CHECKED);
     }

@@ -72,8 +72,16 @@ pub(super) fn backup_text(comparison: &BackupComparison) -> String {
     text
 }
 
-/// Describes a verdict. `lost_after` is the head of a log that is known to have lost signed events.
-pub(super) fn verdict_text(verdict: &Verdict, lost_after: Option<Position>) -> String {
+/// The end of a log that is known to end before the last signed event although it was not altered.
+#[derive(Clone, Copy)]
+pub(super) struct EarlyEnd {
+    pub(super) head: Position,
+    /// Whether the log is that of a backup. Otherwise the log has lost events.
+    pub(super) is_backup: bool,
+}
+
+/// Describes a verdict. `early_end` is the end of the log if it is known why that comes before the last signed event.
+pub(super) fn verdict_text(verdict: &Verdict, early_end: Option<EarlyEnd>) -> String {
     let Verdict {
         checkpoint,
         signature,
@@ -96,19 +104,23 @@ pub(super) fn verdict_text(verdict: &Verdict, lost_after: Option<Position>) -> S
     if *signature == SignatureStatus::NotChecked {
         let _ = writeln!(text, "the checkpoint's signature was not checked; if it is good:");
     }
-    if let Some(head) = lost_after {
-        let _ = writeln!(
+    let _ = match early_end {
+        Some(EarlyEnd { head, is_backup: true }) => {
+            writeln!(text, "the backup ends at position {head}, before the last signed event")
+        }
+        Some(EarlyEnd { head, is_backup: false }) => writeln!(
             text,
             "the log has lost events: it ends at position {head}; see docs/operations/lost-events.md"
-        );
-    }
+        ),
+        None => Ok(()),
+    };
     let _ = match (unaltered, altered, restored) {
         (false, Some(Alteration::Removed { position }), _)
-            if lost_after.is_some_and(|head| *position > head) =>
+            if early_end.is_some_and(|end| *position > end.head) =>
         {
-            writeln!(text, "the events before event {position}, the first one that is lost, are unaltered")
+            writeln!(text, "the events before event {position}, the first one that is missing, are unaltered")
         }
-        (false, None, None) if lost_after.is_some() => {
+        (false, None, None) if early_end.is_some() => {
             writeln!(
                 text,
                 "whether the others were altered is unknown: the leaves that would show it are {}",
