@@ -139,7 +139,8 @@ fn find_place(path: &Path, path_use: PathUse) -> Option<(PathBuf, fs::Metadata, 
     for found in path.ancestors() {
         match fs::metadata(found) {
             Ok(metadata) => {
-                let is_own_folder = path_use == PathUse::Data && path.parent() == Some(found);
+                let is_own_folder =
+                    path_use == PathUse::Data && metadata.is_dir() && path.parent() == Some(found);
                 let place = match (missing, path_use) {
                     _ if is_hidden && !is_own_folder => Place::Folder,
                     (None, _) if found.is_symlink() => Place::Folder,
