@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::query_parameters::QueryParameters;
 use crate::rate_limit::{RateLimiter, enforce_rate_limit};
 use crate::request_middleware::RequestMiddlewareLayer;
-use crate::routes_of_other_roles::PathMethods;
+use crate::routes_of_other_roles::{PathMethods, answer_method_not_allowed, route_not_found};
 use crate::system_routes::{self, OpenApiJson, SystemServices};
 
 /// The routes of an API. Their paths are those that clients send, with [`API_PREFIX`] or [`ADMIN_PREFIX`].
@@ -151,21 +151,25 @@ pub fn build_router(apis: ApiSet, system: SystemServices, options: &HttpOptions)
     let (routes, mut document) = api_routes.split_for_parts();
     add_system_routes(&mut document);
     register_route_metrics(&system_routes::openapi_document());
-    let path_methods = PathMethods::from_document(&document, serves_all_apis);
+    let path_methods = PathMethods::from_document(&document);
     let load = LoadLimits {
         limits: Arc::clone(&options.limits),
         deadline: Deadline { timeout: options.deadline, codes: TimeoutCodes::ByMethod },
     };
     // `route_layer` panics on a router without routes, so the limits are added only if there is a console.
     let console = apis.console.map(|console| console.route_layer(load)).unwrap_or_default();
-    let methods = path_methods.clone();
+    let known_routes = path_methods.clone();
     let routes = routes
         .merge(console)
         .merge(system_routes::routes(system, OpenApiJson::new(&document)))
-        .fallback(async move |request: Request| methods.answer_not_found(&request))
-        .method_not_allowed_fallback(async move |request: Request| {
-            path_methods.answer_method_not_allowed(&request)
-        });
+        .fallback(async move |request: Request| route_not_found(&known_routes, &request))
+        .method_not_allowed_fallback(async || Problem::from_code(ErrorCode::MethodNotAllowed));
+    // In a process that serves all APIs, the router itself has the methods of every path.
+    let routes = if serves_all_apis {
+        routes
+    } else {
+        routes.layer(from_fn_with_state(path_methods, answer_method_not_allowed))
+    };
     let query_parameters = QueryParameters::from_document(&document, &[API_PREFIX, ADMIN_PREFIX]);
     add_outer_layers(routes, options, query_parameters)
 }

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
 use http::header::ALLOW;
+use http::{HeaderValue, StatusCode};
 use utoipa::openapi::{OpenApi, PathItem};
 
 use crate::error_code::ErrorCode;
@@ -19,68 +20,20 @@ use crate::problem::Problem;
 
 /// The methods of every path of the whole API.
 #[derive(Clone)]
-pub(crate) struct PathMethods {
-    paths: Arc<[(String, Vec<&'static str>)]>,
-    /// Whether this process serves them all. Then its router knows the methods of every path.
-    are_served_here: bool,
-}
+pub(crate) struct PathMethods(Arc<[(String, Vec<&'static str>)]>);
 
 impl PathMethods {
-    pub(crate) fn from_document(document: &OpenApi, are_served_here: bool) -> Self {
+    pub(crate) fn from_document(document: &OpenApi) -> Self {
         let paths = document.paths.paths.iter();
         let mut paths: Vec<_> =
             paths.map(|(template, item)| (template.clone(), documented_methods(item))).collect();
         // If two templates match a path, the one with fewer parameters wins.
         paths.sort_by_key(|(template, _)| template.matches('{').count());
-        Self { paths: paths.into(), are_served_here }
-    }
-
-    /// Answers a request for which there is no route here: 405 if no process supports the method at the path, else 404,
-    /// which says which role serves the route, if one does.
-    pub(crate) fn answer_not_found(&self, request: &Request) -> Response {
-        self.unsupported_method(request).unwrap_or_else(|| self.route_not_found(request).into_response())
-    }
-
-    /// Answers a request whose path has routes here, but none with its method.
-    pub(crate) fn answer_method_not_allowed(&self, request: &Request) -> Response {
-        let here = || Problem::from_code(ErrorCode::MethodNotAllowed).into_response();
-        self.unsupported_method(request).unwrap_or_else(here)
-    }
-
-    /// Returns 405 if no process supports the method at the path. `Allow` lists the methods that the path has in the
-    /// whole API. Returns `None` if the router itself lists them.
-    fn unsupported_method(&self, request: &Request) -> Option<Response> {
-        let methods = self.allowed_methods(request.uri().path()).filter(|_| !self.are_served_here)?;
-        if methods.contains(&request.method().as_str()) {
-            return None;
-        }
-        let mut response = Problem::from_code(ErrorCode::MethodNotAllowed).into_response();
-        if let Ok(allow) = HeaderValue::try_from(methods.join(",")) {
-            response.headers_mut().insert(ALLOW, allow);
-        }
-        Some(response)
-    }
-
-    fn route_not_found(&self, request: &Request) -> Problem {
-        let (method, path) = (request.method().as_str(), request.uri().path());
-        if self.allowed_methods(path).is_none_or(|methods| !methods.contains(&method)) {
-            return Problem::from_code(ErrorCode::RouteNotFound);
-        }
-        let detail = if path.starts_with(ADMIN_PREFIX) {
-            "this address does not serve the admin API: `serve` and `query-api` serve it, at their `--admin-listen-addr` \
-             if they have one"
-        } else if path.starts_with(API_PREFIX) && matches!(method, "GET" | "HEAD") {
-            "this address does not serve this route: `serve` and `query-api` do, at their `--listen-addr`"
-        } else if path.starts_with(API_PREFIX) {
-            "this address does not serve this route: `serve` and `command-api` do, at their `--listen-addr`"
-        } else {
-            return Problem::from_code(ErrorCode::RouteNotFound);
-        };
-        Problem::new(ErrorCode::RouteNotFound, detail)
+        Self(paths.into())
     }
 
     fn allowed_methods(&self, path: &str) -> Option<&[&'static str]> {
-        let entry = self.paths.iter().find(|(template, _)| matches_template(path, template))?;
+        let entry = self.0.iter().find(|(template, _)| matches_template(path, template))?;
         Some(&entry.1)
     }
 }
@@ -105,6 +58,52 @@ fn matches_template(path: &str, template: &str) -> bool {
         })
     });
     segments_match && segments.next().is_none()
+}
+
+/// Creates the problem of a request for which there is no route here. Says which role serves the route, if one does.
+pub(crate) fn route_not_found(path_methods: &PathMethods, request: &Request) -> Problem {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    if path_methods.allowed_methods(path).is_none_or(|methods| !methods.contains(&method)) {
+        return Problem::from_code(ErrorCode::RouteNotFound);
+    }
+    let detail = if path.starts_with(ADMIN_PREFIX) {
+        "this address does not serve the admin API: `serve` and `query-api` serve it, at their `--admin-listen-addr` if \
+         they have one"
+    } else if path.starts_with(API_PREFIX) && matches!(method, "GET" | "HEAD") {
+        "this address does not serve this route: `serve` and `query-api` do, at their `--listen-addr`"
+    } else if path.starts_with(API_PREFIX) {
+        "this address does not serve this route: `serve` and `command-api` do, at their `--listen-addr`"
+    } else {
+        return Problem::from_code(ErrorCode::RouteNotFound);
+    };
+    Problem::new(ErrorCode::RouteNotFound, detail)
+}
+
+/// The middleware that answers 405 if no process supports the method at the path. `Allow` lists the methods that the
+/// path has in the whole API.
+///
+/// Handlers pass through it too: for `PUT …/messages/search`, the command API takes `search` for the number of a message, and
+/// answers 404.
+pub(crate) async fn answer_method_not_allowed(
+    State(path_methods): State<PathMethods>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if !matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) {
+        return response;
+    }
+    match path_methods.allowed_methods(&path) {
+        Some(methods) if !methods.contains(&method.as_str()) => {
+            let mut response = Problem::from_code(ErrorCode::MethodNotAllowed).into_response();
+            if let Ok(allow) = HeaderValue::try_from(methods.join(",")) {
+                response.headers_mut().insert(ALLOW, allow);
+            }
+            response
+        }
+        _ => response,
+    }
 }
 
 #[cfg(test)]
