@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chat_domain::projection::{Generation, ProjectionGeneration, ProjectionName};
-use chat_domain::{ChatNumber, Event, MessageNumber, Position};
+use chat_domain::{AppToken, ChatNumber, Event, MessageNumber, Position};
 use chat_ports::event_store::RecordedEvent;
 use chat_ports::projection_contents::{Difference, EntityKind};
 use chat_ports::read_model::ReadModel;
@@ -172,7 +172,7 @@ pub async fn sample(
 async fn random_chat(
     rows: &dyn ReadModel,
     end: Position,
-) -> Result<Option<(chat_domain::AppToken, Option<ChatNumber>)>, chat_ports::read_model::ReadModelError> {
+) -> Result<Option<(AppToken, Option<ChatNumber>)>, chat_ports::read_model::ReadModelError> {
     let from = Position::new(rand::rng().random_range(0..=end.get()));
     let mut apps = rows.apps(from, 1).await?.value;
     if apps.is_empty() {
@@ -189,9 +189,9 @@ async fn random_chat(
 async fn verify_chat(
     projections: &Projections,
     live_reader: &LiveReader,
-    app: chat_domain::AppToken,
+    app: AppToken,
     chat: Option<ChatNumber>,
-    verified_apps: &mut HashSet<chat_domain::AppToken>,
+    verified_apps: &mut HashSet<AppToken>,
     report: &mut VerificationReport,
 ) -> Result<(), ProjectionsError> {
     let events = read_app_and_chat_streams(&*projections.log, app, chat).await?;
@@ -231,7 +231,7 @@ async fn verify_chat(
 /// search index has only messages.
 fn sample_subjects(
     events: &[RecordedEvent],
-    app: chat_domain::AppToken,
+    app: AppToken,
     chat: Option<ChatNumber>,
     projection: ProjectionName,
 ) -> Vec<Subject> {
