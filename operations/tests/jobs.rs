@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chat_domain::event::SchemaVersion;
 use chat_domain::metadata::EventId;
 use chat_domain::operator_action::{
@@ -21,7 +22,12 @@ use chat_operations::operator_actions::{Operator, record_action};
 use chat_operations::projections::rebuild::{RebuildOptions, rebuild};
 use chat_operations::projections::switch_over::{SwitchDirection, plan, switch_over};
 use chat_operations::projections::{Progress, Projections, ProjectionsError};
-use chat_ports::event_store::{EventStore, NewEvent, ReadStart, StreamAppend, StreamRead};
+use chat_operations::proof::key::{KeyName, SigningKey};
+use chat_ports::event_store::{
+    AppendError, AppendGate, AppendReceipt, EventLookup, EventStore, EventStoreError, GatedEventStore,
+    Incarnation, LogId, LogLineage, LogReplaced, NewEvent, NewIncarnation, ReadStart, RecordedEvent,
+    StreamAppend, StreamRead, Subscription,
+};
 use chat_projector::dead_letters::advance_projection;
 use chat_projector::generations::ProjectionLocations;
 use chat_projector::projection::{Projection, ensure_log_matches};
@@ -89,7 +95,12 @@ impl System {
 
     /// Runs all waiting jobs until the job `id` has ended.
     async fn run_until_ended(&self, id: JobId) -> Job {
-        let jobs = self.jobs();
+        self.run_with_key_until_ended(id, None).await
+    }
+
+    /// Does the same with a signing key.
+    async fn run_with_key_until_ended(&self, id: JobId, key: Option<SigningKey>) -> Job {
+        let jobs = Jobs::new(Arc::clone(&self.projections), key);
         let (stop, stopped) = watch::channel(false);
         let runner = tokio::spawn(jobs.clone().run(stopped));
         let ended = wait_for_end(&jobs, id).await;
@@ -166,6 +177,96 @@ async fn a_job_whose_process_stops_each_time_is_given_up() {
         job.error.unwrap(),
         "given up after 10 attempts: each time the process stopped or the log was unavailable"
     );
+}
+
+/// A log that closes a gate for a second when a job begins its first attempt.
+struct ClosingLog {
+    log: Arc<dyn EventStore>,
+    gate: AppendGate,
+}
+
+#[async_trait]
+impl EventStore for ClosingLog {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.log.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.log.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.log.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.log.verify_identity().await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        let is_first_attempt = appends
+            .iter()
+            .flat_map(|append| &append.events)
+            .any(|event| event.event_type == "JobStarted" && event.data.contains(r#""attempt":1"#));
+        let receipts = self.log.append(appends).await;
+        if is_first_attempt {
+            let gate = self.gate.clone();
+            gate.close("the log was replaced");
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                gate.open();
+            });
+        }
+        receipts
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_stream(read).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_all(after, limit).await
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.log.read_all_backwards(before, limit).await
+    }
+
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        self.log.head().await
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.log.subscribe(after).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_once_the_log_takes_appends_again() {
+    let mut system = System::sqlite().await;
+    let gate = AppendGate::default();
+    let closing: Arc<dyn EventStore> =
+        Arc::new(ClosingLog { log: Arc::clone(&system.log), gate: gate.clone() });
+    system.log = Arc::new(GatedEventStore::new(closing, gate));
+    let locations = system.projections.locations.clone();
+    system.projections = Arc::new(Projections { log: Arc::clone(&system.log), locations });
+    let key = || SigningKey::generate(KeyName::parse("test").unwrap()).unwrap();
+    for (kind, options) in
+        [("projections.rebuild", json!({ "projections": ["read_model"] })), ("audit.checkpoint", json!({}))]
+    {
+        let id = system.request(kind, options).await;
+        let job = system.run_with_key_until_ended(id, Some(key())).await;
+        assert_ne!(job.state, JobState::Failed, "{job:?}");
+        assert_eq!(job.attempts, 2, "{job:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,8 @@ impl ActionError {
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::EventStore(error) => error.is_retryable(),
-            Self::Projections(ProjectionsError::OperatorAction(OperatorActionError::Append(error))) => {
+            Self::Projections(ProjectionsError::OperatorAction(OperatorActionError::Append(error)))
+            | Self::Proof(CheckpointError::OperatorAction(OperatorActionError::Append(error))) => {
                 matches!(error, AppendError::Unavailable(_))
             }
             Self::Interrupted => true,
@@ -117,7 +118,10 @@ impl From<ProjectionsError> for ActionError {
 impl From<CheckpointError> for ActionError {
     fn from(error: CheckpointError) -> Self {
         match error {
-            CheckpointError::Proof(ProofError::EventStore(error)) => Self::EventStore(error),
+            CheckpointError::Proof(ProofError::EventStore(error))
+            | CheckpointError::OperatorAction(OperatorActionError::EventStore(error)) => {
+                Self::EventStore(error)
+            }
             CheckpointError::Proof(ProofError::Malformed(reason) | ProofError::Key(reason)) => {
                 Self::NotPossible(reason.to_owned())
             }

@@ -212,9 +212,12 @@ impl Jobs {
                 execution.run(&action).await
             })
         });
+        let log = self.shared.log();
         match work.await {
             Ok(Ok(report)) => Some(Ok(report)),
-            Ok(Err(error)) if error.is_retryable() => {
+            // The end of a job can't be recorded while the log takes no appends. Once it takes them again, what the job
+            // was refused for has passed.
+            Ok(Err(error)) if error.is_retryable() || log.closed_because().is_some() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the job is interrupted");
                 pause(RETRY_PAUSE, cancel_pause).await;
                 None
