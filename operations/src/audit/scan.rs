@@ -113,11 +113,12 @@ impl Scan {
         let events = match &mut self.source {
             ScanSource::Unopened | ScanSource::Ended => return Ok(None),
             ScanSource::All(position) => {
+                let left = positions_left(&self.filter, self.order, *position);
+                let limit = left.map_or(self.batch_events, |left| left.min(self.batch_events));
                 let events = match self.order {
-                    Order::OldestFirst => {
-                        log.read_all(position.unwrap_or(Position::START), self.batch_events).await?
-                    }
-                    Order::NewestFirst => log.read_all_backwards(*position, self.batch_events).await?,
+                    _ if limit == 0 => Vec::new(),
+                    Order::OldestFirst => log.read_all(position.unwrap_or(Position::START), limit).await?,
+                    Order::NewestFirst => log.read_all_backwards(*position, limit).await?,
                 };
                 if let Some(last) = events.last() {
                     *position = Some(last.position);
@@ -228,6 +229,10 @@ impl Scan {
                 };
                 Ok(Some(by_time.max(filter.after.unwrap_or(Position::START))))
             }
+            // The start of the scan limits its last read.
+            Order::NewestFirst if filter.before.is_none() && filter.after.is_some() => {
+                Ok(Some(Position::new(log.head().await?.get().saturating_add(1))))
+            }
             Order::NewestFirst => Ok(filter.before),
         }
     }
@@ -250,6 +255,18 @@ impl Scan {
             (Order::NewestFirst, _, None) => Ok(Some(ReadStart::End)),
         }
     }
+}
+
+/// The number of positions between `from`, where the next read of the whole log starts, and the end of the filter's
+/// positions. There are at most as many events, so a read of this size does not fail because of a damaged event beyond
+/// them. `None` if the filter has no such end.
+fn positions_left(filter: &EventFilter, order: Order, from: Option<Position>) -> Option<usize> {
+    let (after, before) = match order {
+        Order::OldestFirst => (from.unwrap_or(Position::START), filter.before?),
+        Order::NewestFirst => (filter.after?, from?),
+    };
+    let left = before.get().saturating_sub(after.get()).saturating_sub(1);
+    Some(usize::try_from(left).unwrap_or(usize::MAX))
 }
 
 /// Reads the next events of several streams, merged in the order of the log.

@@ -153,6 +153,29 @@ async fn a_forward_scan_reads_only_near_its_time_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scan_reads_no_event_beyond_its_position_bounds() {
+    for log in on_sqlite_and_kurrentdb().await {
+        let positions = append_chat(&log, 40).await;
+        let bounds = (Some(positions[9]), Some(positions[20]));
+        for (order, (after, before), first_read) in [
+            (Order::OldestFirst, (None, bounds.1), 22),
+            (Order::OldestFirst, bounds, 10),
+            (Order::NewestFirst, (bounds.0, None), 30),
+            (Order::NewestFirst, bounds, 10),
+        ] {
+            let counting = CountingEventStore::new(&log);
+            let filter = EventFilter { after, before, ..EventFilter::default() };
+            let (events, _) = run_scan(Scan::new(filter, order), &counting).await;
+            assert_eq!(events.len(), first_read);
+            // Positions of KurrentDB have gaps, so that more events than positions may be read.
+            if log.event_store.has_contiguous_positions() {
+                assert_eq!(counting.events_read(), first_read, "{order:?} {after:?} {before:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn finds_events_despite_clock_skew() {
     for log in on_sqlite_and_kurrentdb().await {
         log.append(TestEvent::new(app(1), app_created("an app"))).await;

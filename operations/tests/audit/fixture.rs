@@ -1,8 +1,10 @@
 //! Test logs in SQLite and a fake KurrentDB.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chat_domain::event::{
     AppCreated, AppRenamed, ChatCreated, MessageCreated, MessageDeleted, MessageEdited, SchemaVersion,
 };
@@ -12,7 +14,10 @@ use chat_domain::{
     Position, Revision, Sender, SenderId, StreamId, Timestamp,
 };
 use chat_kurrentdb::{CallTimeouts, KurrentDbEventStore, KurrentDbUrl};
-use chat_ports::event_store::{EventStore, NewEvent, StreamAppend, StreamRead};
+use chat_ports::event_store::{
+    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
+    LogReplaced, NewEvent, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
+};
 use chat_sqlite::SqliteEventStore;
 use chat_testing::kurrentdb::FakeKurrentDb;
 use tempfile::TempDir;
@@ -217,4 +222,81 @@ pub fn deleted(number: u64) -> Event {
 
 fn text(body: &str) -> MessageBody {
     MessageBody::parse(body.to_owned()).unwrap()
+}
+
+/// An event store that counts the events read, except those of `find_event` and subscriptions.
+pub struct CountingEventStore {
+    log: Arc<dyn EventStore>,
+    events_read: AtomicUsize,
+}
+
+impl CountingEventStore {
+    pub fn new(log: &Log) -> Self {
+        Self { log: Arc::clone(&log.event_store), events_read: AtomicUsize::new(0) }
+    }
+
+    pub fn events_read(&self) -> usize {
+        self.events_read.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl EventStore for CountingEventStore {
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        self.log.log_id().await
+    }
+
+    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
+        self.log.lineage().await
+    }
+
+    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
+        self.log.begin_incarnation(incarnation).await
+    }
+
+    async fn verify_identity(&self) -> Result<(), LogReplaced> {
+        self.log.verify_identity().await
+    }
+
+    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
+        self.log.append(appends).await
+    }
+
+    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_stream(read).await?;
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_all(after, limit).await?;
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn read_all_backwards(
+        &self,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let events = self.log.read_all_backwards(before, limit).await?;
+        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(events)
+    }
+
+    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.log.find_event(wanted).await
+    }
+
+    async fn head(&self) -> Result<Position, EventStoreError> {
+        self.log.head().await
+    }
+
+    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
+        self.log.subscribe(after).await
+    }
+
+    fn has_contiguous_positions(&self) -> bool {
+        self.log.has_contiguous_positions()
+    }
 }

@@ -1,9 +1,5 @@
 //! Tests of the states of apps, chats and messages, folded from the log, with the event that set each field.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use async_trait::async_trait;
 use chat_domain::operator_action::DeadLetterDiscarded;
 use chat_domain::projection::ProjectionName;
 use chat_domain::{Position, operator_action};
@@ -11,10 +7,6 @@ use chat_operations::audit::Existence::{Absent, Deleted, Present};
 use chat_operations::audit::{
     EventDiscard, Existence, FieldValue, NeighbouringChanges, Subject, SubjectState, difference,
     event_effects, neighbouring_changes, past_messages, state_at, subject_state,
-};
-use chat_ports::event_store::{
-    AppendError, AppendReceipt, EventLookup, EventStore, EventStoreError, Incarnation, LogId, LogLineage,
-    LogReplaced, NewIncarnation, RecordedEvent, StreamAppend, StreamRead, Subscription,
 };
 use serde_json::json;
 
@@ -163,73 +155,6 @@ async fn an_event_in_a_stream_of_the_other_kind_is_a_dead_letter() {
     }
 }
 
-/// An event store that counts the events read, except those of `find_event` and subscriptions.
-struct CountingEventStore {
-    log: Arc<dyn EventStore>,
-    events_read: AtomicUsize,
-}
-
-#[async_trait]
-impl EventStore for CountingEventStore {
-    async fn log_id(&self) -> Result<LogId, EventStoreError> {
-        self.log.log_id().await
-    }
-
-    async fn lineage(&self) -> Result<LogLineage, EventStoreError> {
-        self.log.lineage().await
-    }
-
-    async fn begin_incarnation(&self, incarnation: NewIncarnation) -> Result<Incarnation, EventStoreError> {
-        self.log.begin_incarnation(incarnation).await
-    }
-
-    async fn verify_identity(&self) -> Result<(), LogReplaced> {
-        self.log.verify_identity().await
-    }
-
-    async fn append(&self, appends: Vec<StreamAppend>) -> Vec<Result<AppendReceipt, AppendError>> {
-        self.log.append(appends).await
-    }
-
-    async fn read_stream(&self, read: StreamRead) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let events = self.log.read_stream(read).await?;
-        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
-        Ok(events)
-    }
-
-    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let events = self.log.read_all(after, limit).await?;
-        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
-        Ok(events)
-    }
-
-    async fn read_all_backwards(
-        &self,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, EventStoreError> {
-        let events = self.log.read_all_backwards(before, limit).await?;
-        self.events_read.fetch_add(events.len(), Ordering::Relaxed);
-        Ok(events)
-    }
-
-    async fn find_event(&self, wanted: EventLookup) -> Result<Option<RecordedEvent>, EventStoreError> {
-        self.log.find_event(wanted).await
-    }
-
-    async fn head(&self) -> Result<Position, EventStoreError> {
-        self.log.head().await
-    }
-
-    async fn subscribe(&self, after: Position) -> Result<Box<dyn Subscription>, EventStoreError> {
-        self.log.subscribe(after).await
-    }
-
-    fn has_contiguous_positions(&self) -> bool {
-        self.log.has_contiguous_positions()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_only_a_few_events_of_a_huge_chat() {
     for log in on_sqlite_and_kurrentdb().await {
@@ -237,14 +162,13 @@ async fn reads_only_a_few_events_of_a_huge_chat() {
         log.append(TestEvent::new(app(1), chat_created(1))).await;
         log.append_in_chunks(chat(1, 1), (1..=20_000).map(|number| created(number, "Hi"))).await;
         log.append(TestEvent::new(chat(1, 1), edited(11_111, "Hello"))).await;
-        let counting =
-            CountingEventStore { log: Arc::clone(&log.event_store), events_read: AtomicUsize::new(0) };
+        let counting = CountingEventStore::new(&log);
         let message = Subject::Message(token(1), chat_number(1), message_number(11_111));
         for subject in [message, Subject::Chat(token(1), chat_number(1)), Subject::App(token(1))] {
             let state = subject_state(&counting, subject, NOW).await.unwrap();
             assert_eq!(state.existence, Existence::Present);
         }
-        let read = counting.events_read.load(Ordering::Relaxed);
+        let read = counting.events_read();
         assert!(read < 200, "{read} events were read");
     }
 }
