@@ -42,8 +42,11 @@ impl EmbeddedData {
             #[cfg(feature = "postgres")]
             EventStoreLocation::Postgres(_) => {}
         }
-        if role.takes_commands() && !locations.has_redis() {
-            data.written.push(locations.idempotency_keys.clone());
+        if role.takes_commands() {
+            if !locations.has_redis() {
+                data.written.push(locations.idempotency_keys.clone());
+            }
+            data.written.push(locations.log_anchor.clone());
         }
         let mut add_projection = |projection, path: &Path| {
             if role.runs_projector_of(projection) {

@@ -278,10 +278,20 @@ async fn readiness_names_unreachable_counters_and_an_unreachable_read_model() {
 /// A user that owns nothing. Tests that run as root start the program as this user: permissions do not stop root.
 const NOBODY: u32 = 65_534;
 
-/// Runs the program with this data folder, never as root, and returns its exit code and standard error.
-async fn run_without_privileges(bin: &Path, role: &str, data_dir: &Path) -> (Option<i32>, String) {
+/// Runs the program with this data folder and these arguments, never as root, and returns its exit code and standard
+/// error.
+async fn run_without_privileges(
+    bin: &Path,
+    role: &str,
+    data_dir: &Path,
+    arguments: &[&str],
+) -> (Option<i32>, String) {
     let mut command = Command::new(bin);
-    command.args([role, "--listen-addr", "127.0.0.1:0", "--data-dir"]).arg(data_dir).env_clear();
+    command
+        .args([role, "--listen-addr", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .env_clear();
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY).current_dir("/");
     }
@@ -310,13 +320,20 @@ async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
     let open = folder_with_mode(folder.path().join("open"), 0o777);
     fs::write(open.join("events.db"), "").expect("a file");
     fs::set_permissions(open.join("events.db"), Permissions::from_mode(0o000)).expect("a mode");
-    for role in ROLES {
+    // The log anchor is in the data folder.
+    let elsewhere =
+        ["--event-store-url", "kurrentdb://127.0.0.1:1?tls=false", "--redis-url", "redis://127.0.0.1:1"];
+    let cases = ROLES.map(|role| (role, &[][..])).into_iter().chain([("command-api", &elsewhere[..])]);
+    for (role, arguments) in cases {
         for (data_dir, named) in [
             (locked.clone(), "locked can't be written to"),
             (locked.join("new"), "locked/new can't be created"),
             (open.clone(), "open/events.db can't be written to"),
         ] {
-            let (code, stderr) = run_without_privileges(&bin, role, &data_dir).await;
+            if !arguments.is_empty() && data_dir == open {
+                continue;
+            }
+            let (code, stderr) = run_without_privileges(&bin, role, &data_dir, arguments).await;
             assert_eq!(code, Some(2), "{role}: {stderr}");
             let last = stderr.lines().last().unwrap_or_default();
             assert!(last.contains(named) && last.contains("permission denied"), "{role}: {stderr}");
