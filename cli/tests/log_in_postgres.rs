@@ -110,12 +110,12 @@ async fn processes_run_as_a_user_who_can_only_read_and_append() {
         "there is no event log in this database",
     );
     expect_exit(&operate(elsewhere.path(), &empty, &["events", "setup"]), 0, "is set up");
-    // There the loss of the log can be accepted.
-    expect_exit(
-        &operate(data, &empty, &["events", "setup"]),
-        1,
-        "this log has no events: is it the right one?",
-    );
+    // Beside data of another log, nothing is granted.
+    for grant in [&["--grant-to", &program_user][..], &[]] {
+        let refused = operate(data, &empty, &[&["events", "setup"], grant].concat());
+        expect_exit(&refused, 2, "this log has no events: is it the right one?");
+        expect_exit(&refused, 2, "Nothing was set up");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

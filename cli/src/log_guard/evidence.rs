@@ -75,6 +75,12 @@ impl LogProblem {
         self.kind == ProblemKind::Truncated
     }
 
+    /// Whether the log is not the log of the evidence.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_other_log(&self) -> bool {
+        self.kind == ProblemKind::OtherLog
+    }
+
     /// Whether two problems differ at most in positions, which change while other processes work.
     pub(super) fn is_same_apart_from_positions(&self, other: &Self) -> bool {
         let Self { kind, sentence, witnesses, other_logs } = self;

@@ -36,6 +36,11 @@ pub(super) async fn set_up(arguments: &SetupArgs) -> Result<Answer, Failure> {
                      without DATABASE_URL and SEARCH_INDEX_DIR"
                 )));
             }
+            if let Ok(Some(problem)) = find_problem(&locations).await
+                && problem.is_other_log()
+            {
+                return Err(Failure::new(format!("{problem}. Nothing was set up")));
+            }
             let user = arguments.grant_to.as_deref();
             PostgresEventStore::set_up(url, user).await.map_err(failed)?;
             let granted =
