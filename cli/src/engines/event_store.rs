@@ -152,6 +152,17 @@ async fn open(
     }
 }
 
+/// Whether the server at the location answers, and has no log. Always `false` for a SQLite log.
+pub(crate) async fn lacks_log(location: &EventStoreLocation) -> bool {
+    match location {
+        EventStoreLocation::Sqlite(_) => false,
+        #[cfg(feature = "kurrentdb")]
+        EventStoreLocation::KurrentDb(url) => matches!(KurrentDbEventStore::exists(url).await, Ok(false)),
+        #[cfg(feature = "postgres")]
+        EventStoreLocation::Postgres(url) => matches!(PostgresEventStore::exists(url).await, Ok(false)),
+    }
+}
+
 async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreError> {
     let opened = tokio::task::spawn_blocking(move || SqliteEventStore::open(&path)).await;
     let store = opened.map_err(|error| EventStoreError::Unavailable(error.into()))??;

@@ -24,7 +24,8 @@ use crate::failure::Failure;
 
 pub(crate) use coordination::CoordinationServices;
 pub(crate) use event_store::{
-    open_backup, open_event_store, open_existing_event_store, open_or_create_event_store, refuse_backup,
+    lacks_log, open_backup, open_event_store, open_existing_event_store, open_or_create_event_store,
+    refuse_backup,
 };
 pub(crate) use options::EngineOptions;
 pub(crate) use retry::retry_until_available;

@@ -12,8 +12,8 @@ use super::evidence::{LogEvidence, LogProblem, MISSING_LOG_ADVICE};
 use super::gate::LogGate;
 use super::missing_log::MissingLog;
 use crate::engines::{
-    EventStoreLocation, StorageLocations, open_event_store, open_existing_event_store, refuse_backup,
-    retry_until_available,
+    EventStoreLocation, StorageLocations, lacks_log, open_event_store, open_existing_event_store,
+    refuse_backup, retry_until_available,
 };
 use crate::failure::Failure;
 use crate::start_progress::StartProgress;
@@ -116,18 +116,16 @@ pub(crate) async fn find_problem(locations: &StorageLocations) -> Result<Option<
     evidence.problem_of_log(&*event_store).await.map_err(unreadable)
 }
 
-/// Opens an existing log for an operator command. Creates no log. If there is none in a Postgres database, but evidence of
-/// one, the failure has the evidence.
+/// Opens an existing log for an operator command. Creates no log. If there is none in KurrentDB or in a Postgres database,
+/// but evidence of one, the failure has the evidence.
 pub(crate) async fn open_existing_log(
     location: &EventStoreLocation,
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))] evidence: &LogEvidence,
+    evidence: &LogEvidence,
 ) -> Result<Arc<dyn EventStore>, Failure> {
     let opened = open_existing_event_store(location).await;
-    #[cfg(feature = "postgres")]
     if opened.is_err()
-        && let EventStoreLocation::Postgres(url) = location
-        && let Some(problem) = evidence.problem_of_no_log(&format!("there is no event log in {url}"))
-        && let Ok(false) = chat_postgres::PostgresEventStore::exists(url).await
+        && let Some(problem) = evidence.problem_of_no_log(&format!("there is no event log in {location}"))
+        && lacks_log(location).await
     {
         return Err(Failure::new(format!("{problem}; {MISSING_LOG_ADVICE}")));
     }

@@ -83,6 +83,12 @@ impl KurrentDbEventStore {
         Self::open_identified(connection, async |connection| connection.existing_log_id().await).await
     }
 
+    /// Whether the server has a log.
+    pub async fn exists(url: &KurrentDbUrl) -> Result<bool, EventStoreError> {
+        let connection = Connection::to_leader(url.clone(), CallTimeouts::default());
+        Ok(connection.read_log_id().await?.is_some())
+    }
+
     /// Like [`Self::open`], with other time limits.
     pub async fn open_with_timeouts(
         url: &KurrentDbUrl,
