@@ -9,6 +9,7 @@ use chat_operations::dead_letters::list::{DeadLetterListing, ListOptions, list};
 use chat_operations::dead_letters::show::{DeadLetterDetails, show};
 use chat_operations::dead_letters::unknown_stream;
 use chat_operations::envelope::{Diagnostic, Envelope, Report};
+use chat_operations::operator_actions::closed_log_warning;
 use chat_operations::projections::ProjectionsError;
 use chat_web::admin_auth::ReadingOperator;
 use chat_web::cursor::{Cursor, ListId};
@@ -22,7 +23,7 @@ use utoipa_axum::routes;
 
 use crate::AdminApi;
 use crate::api::{EnvelopeResult, envelope};
-use crate::projections::projections_problem;
+use crate::projections::read_problem;
 use crate::query_params::{malformed_parameter, parse_cursor, parse_number, parse_position};
 
 pub(crate) fn routes() -> OpenApiRouter<AdminApi> {
@@ -125,10 +126,11 @@ pub(crate) async fn list_dead_letters(
             .unwrap_or(Position::START),
         limit: parse_number("limit", params.limit.as_deref(), 100, 1..=1_000)?,
     };
-    let page = list(&api.projections, &options).await.map_err(projections_problem)?;
+    let log = &*api.projections.log;
+    let page = list(&api.projections, &options).await.map_err(|error| read_problem(log, error))?;
     let unknown = match &options.stream {
         Some(stream) if page.dead_letters.is_empty() => {
-            unknown_stream(&*api.projections.log, stream).await.map_err(Problem::from)?
+            unknown_stream(log, stream).await.map_err(Problem::from)?
         }
         _ => None,
     };
@@ -138,7 +140,7 @@ pub(crate) async fn list_dead_letters(
         .and_then(|last| next_cursor_header(Cursor { list: list_id, key: [last.position.get()] }));
     let Json(mut answer) = envelope(DeadLetterListReport(page));
     answer.diagnostics.extend(unknown.map(Diagnostic::warning));
-    answer.diagnostics.extend(api.projections.closed_log_warning());
+    answer.diagnostics.extend(closed_log_warning(log));
     Ok((next_cursor, Json(answer)).into_response())
 }
 
@@ -164,11 +166,11 @@ pub(crate) async fn show_dead_letter(
     match show(&api.projections, &ProjectionName::ALL, position).await {
         Ok(details) => {
             let Json(mut answer) = envelope(DeadLetterReport(details));
-            answer.diagnostics.extend(api.projections.closed_log_warning());
+            answer.diagnostics.extend(closed_log_warning(&*api.projections.log));
             Ok(Json(answer))
         }
         Err(ProjectionsError::NotFound(missing)) => Err(Problem::new(ErrorCode::EventNotFound, missing)),
-        Err(error) => Err(projections_problem(error)),
+        Err(error) => Err(read_problem(&*api.projections.log, error)),
     }
 }
 

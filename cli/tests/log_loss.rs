@@ -136,6 +136,29 @@ fn commands_of_operators_write_nothing_to_an_empty_kurrentdb() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_at_a_kurrentdb_without_a_log_name_the_data_of_the_log_that_was_there() {
+    let (folder, server) = (folder(), FakeKurrentDb::start().expect("a server"));
+    let data = folder.path();
+    let process = serve(data).with("--event-store-url", &server.url()).start().await;
+    let token = create_app(&process.client(), "an app").await;
+    create_chat(&process.client(), &token).await;
+    process.wait_until_caught_up().await;
+    process.shut_down().await;
+    let empty = FakeKurrentDb::start().expect("a server");
+    for command in [["audit", "head"], ["events", "accept-loss"]] {
+        let refused = operate(data, &[&command[..], &["--event-store-url", &empty.url()]].concat());
+        expect_exit(
+            &refused,
+            2,
+            &format!("there is no event log in kurrentdb://127.0.0.1:{}, but", empty.port()),
+        );
+        expect_exit(&refused, 2, "was written up to position");
+        expect_exit(&refused, 2, "set EVENT_STORE_URL and --data-dir as the processes have them");
+    }
+    assert_eq!(empty.append_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_in_the_wal_is_noticed_and_the_loss_accepted_by_an_operator() {
     let folder = folder();
     let data = folder.path();
@@ -240,19 +263,31 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
     // A switch-over would wait forever for the lost events. A rebuild from scratch would remove an unfinished generation
     // that contains them.
     let url = client.url_of("");
+    let warning = format!("{problem}; nothing is appended to it, and actions are refused");
     for server in [&[][..], &["--server", &url]] {
-        let planned = operate(data, &[&["projections", "rebuild", "--all"], server].concat());
-        expect_exit(&planned, 1, "warning: the action would be refused: the log takes no appends");
+        for (command, code) in [
+            (&["projections", "rebuild", "--all"][..], 1),
+            (&["projections", "list"], 1),
+            (&["dead-letters", "list"], 0),
+        ] {
+            let command = [command, server].concat();
+            let shown = operate(data, &command);
+            expect_exit(&shown, code, &format!("warning: {warning}"));
+            let shown = String::from_utf8(shown.stderr).expect("text");
+            assert_eq!(shown.matches("warning:").count(), 1, "{shown}");
+            assert_eq!(warnings_in_json(data, &command, code), [&*warning], "{command:?}");
+        }
     }
+    for command in [["audit", "verify"], ["audit", "head"], ["events", "check"]] {
+        assert_eq!(warnings_in_json(data, &command, 0), [&*warning], "{command:?}");
+    }
+    // A failure has the warning, too.
+    assert_eq!(warnings_in_json(data, &["audit", "show", "1000000"], 2), [&*warning]);
     for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
         let execute = ["--all", "--reason", "a test", "--execute"];
         expect_exit(&operate(data, &[&["projections"], verb, &execute].concat()), 2, &refusal);
         let at_server = operate(data, &[&["projections"], verb, &execute, &["--server", &url]].concat());
         expect_exit(&at_server, 2, &refusal);
-    }
-    let warning = format!("warning: {problem}; nothing is appended to it");
-    for (command, code) in [("projections", 1), ("dead-letters", 0)] {
-        expect_exit(&operate(data, &[command, "list", "--server", &url]), code, &warning);
     }
     for path in ["audit/verifications", "projections/drops", "dead-letters/retries"] {
         let mut body = json!({ "reason": "a test", "execute": true });
@@ -262,6 +297,19 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
         let refused = client.post(format!("/admin/v1/{path}"), &body).send().await;
         expect_refused_action(&refused.expect(409), &refusal);
     }
+}
+
+/// Runs a command with `-o json`, and returns the warnings in its answer. Expects that standard error has none.
+#[track_caller]
+fn warnings_in_json(data: &Path, command: &[&str], code: i32) -> Vec<String> {
+    let output = operate(data, &[command, &["-o", "json"]].concat());
+    let (answer, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{answer} {stderr}");
+    assert!(!stderr.contains("warning:"), "{stderr}");
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let diagnostics = answer["diagnostics"].as_array().expect("diagnostics");
+    let warnings = diagnostics.iter().filter(|diagnostic| diagnostic["severity"] == "warning");
+    warnings.map(|warning| warning["message"].as_str().expect("a message").to_owned()).collect()
 }
 
 #[track_caller]
@@ -321,6 +369,12 @@ async fn no_new_log_is_created_where_another_one_was() {
             expect_refused_action(&try_drop(&client, false).await.expect(409), &reason);
             let unlisted = client.get("/admin/v1/projections").send().await.expect(503);
             assert_eq!(unlisted.json()["detail"], reason, "{case}");
+            for command in ["projections", "dead-letters"] {
+                let begun = Instant::now();
+                let unlisted = operate(&data, &[command, "list", "--server", &client.url_of("")]);
+                expect_exit(&unlisted, 2, &reason);
+                assert!(begun.elapsed() < Duration::from_secs(30), "the request was repeated");
+            }
         }
         let checked = operate(&data, &["events", "check"]);
         match case {

@@ -165,10 +165,10 @@ pub(crate) async fn find_action(
     log.find_event(EventLookup { id, stream: operator_action::STREAM.into(), since }).await
 }
 
-/// Returns a warning for a dry run if the log takes no appends, as while it has lost events: the action would be refused.
-pub fn refusal_warning(log: &dyn EventStore) -> Option<Diagnostic> {
-    let refuses = log.closed_because().is_some();
-    refuses.then(|| Diagnostic::warning("the action would be refused: the log takes no appends"))
+/// Returns a warning if the log takes no appends, as while it has lost events.
+pub fn closed_log_warning(log: &dyn EventStore) -> Option<Diagnostic> {
+    let reason = log.closed_because()?;
+    Some(Diagnostic::warning(format!("{reason}; nothing is appended to it, and actions are refused")))
 }
 
 /// Makes one attempt to append an action after `last_revision` of the operators' stream.

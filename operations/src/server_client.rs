@@ -58,6 +58,7 @@ pub struct ServerClient {
     url: Uri,
     authorization: Option<HeaderValue>,
     client: HttpClient,
+    on_retry: fn(&ServerError),
 }
 
 /// The answer of a server to an action.
@@ -122,6 +123,13 @@ pub enum ServerError {
     NotAdminApi(String),
 }
 
+impl ServerError {
+    /// Whether the server is at a limit, which passes by itself.
+    fn is_overload(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if matches!(code.as_str(), "overloaded" | "rate_limited"))
+    }
+}
+
 /// The parts of a problem that are shown.
 #[derive(Deserialize)]
 struct Problem {
@@ -129,13 +137,29 @@ struct Problem {
     detail: String,
 }
 
-/// How long failed attempts are repeated.
+/// Which failed attempts are repeated, for up to a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RetryLimit {
-    /// For a minute.
-    Minute,
-    /// For a minute, and not at all if nothing listens at the address.
-    WhileListening,
+enum RetryPolicy {
+    /// All that may succeed later.
+    Patient,
+    /// Only those that failed because of the server's load or its gateway. A person waits for the answer, and has to act
+    /// if nothing listens at the address, or if the server says that its storage is unavailable.
+    Interactive,
+}
+
+impl RetryPolicy {
+    /// Fails with the error of the request, unless an attempt that failed with this retryable error is repeated.
+    fn ensure_repeated(self, error: ServerError) -> Result<ServerError, ServerError> {
+        match (self, error) {
+            (Self::Interactive, ServerError::Unreachable { server, source })
+                if is_connection_refused(&*source) =>
+            {
+                Err(ServerError::NotListening { server, source })
+            }
+            (Self::Interactive, error @ ServerError::Refused { .. }) if !error.is_overload() => Err(error),
+            (_, error) => Ok(error),
+        }
+    }
 }
 
 /// Whether a connection was refused: the machine is there, and nothing listens at the port.
@@ -165,8 +189,13 @@ enum AttemptError {
 struct GatewayStatus(StatusCode);
 
 impl ServerClient {
-    /// Creates a client that presents a token, if one is given.
-    pub fn new(url: &ServerUrl, token: Option<&str>) -> Result<Self, ServerError> {
+    /// Creates a client that presents a token, if one is given. Calls `on_retry` once for each request that is sent
+    /// again, with the error of its first attempt.
+    pub fn new(
+        url: &ServerUrl,
+        token: Option<&str>,
+        on_retry: fn(&ServerError),
+    ) -> Result<Self, ServerError> {
         let bearer = |token: &str| {
             let mut value =
                 HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ServerError::Token)?;
@@ -174,17 +203,17 @@ impl ServerClient {
             Ok(value)
         };
         let client = http_client(&url.0).map_err(ServerError::Certificates)?;
-        Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client })
+        Ok(Self { url: url.0.clone(), authorization: token.map(bearer).transpose()?, client, on_retry })
     }
 
     /// Sends an action, to a path below `/admin/v1/`. Sends it again with the same idempotency key while the server
     /// can't be reached or is overloaded, for up to a minute. A dry run fails at once if nothing listens at the
-    /// address: a person waits for it, and most likely mistyped the address.
+    /// address, or if the server can't read its storage: a person waits for it.
     pub async fn act(&self, path: &str, body: &Value) -> Result<ServerAnswer, ServerError> {
         let key = clock::time_ordered_uuid().to_string();
         let is_dry_run = body["execute"] != true;
-        let retry_limit = if is_dry_run { RetryLimit::WhileListening } else { RetryLimit::Minute };
-        let (status, report) = self.request(&Method::POST, path, Some((&key, body)), retry_limit).await?;
+        let policy = if is_dry_run { RetryPolicy::Interactive } else { RetryPolicy::Patient };
+        let (status, report) = self.request(&Method::POST, path, Some((&key, body)), policy).await?;
         if status != StatusCode::ACCEPTED {
             return Ok(ServerAnswer::DryRun(report));
         }
@@ -192,9 +221,10 @@ impl ServerClient {
         id.map(ServerAnswer::Requested).ok_or_else(|| ServerError::NotAdminApi(self.url.to_string()))
     }
 
-    /// Reads a report, from a path below `/admin/v1/`, with its query. Fails at once if nothing listens at the address.
+    /// Reads a report, from a path below `/admin/v1/`, with its query. Fails at once if nothing listens at the address,
+    /// or if the server can't read its storage.
     pub async fn read(&self, path: &str) -> Result<ServerReport, ServerError> {
-        let (_, report) = self.request(&Method::GET, path, None, RetryLimit::WhileListening).await?;
+        let (_, report) = self.request(&Method::GET, path, None, RetryPolicy::Interactive).await?;
         Ok(report)
     }
 
@@ -202,7 +232,7 @@ impl ServerClient {
     pub async fn follow(&self, id: &str, mut on_read: impl FnMut(&Value)) -> Result<Value, ServerError> {
         let path = format!("jobs/{id}");
         loop {
-            let (_, report) = self.request(&Method::GET, &path, None, RetryLimit::Minute).await?;
+            let (_, report) = self.request(&Method::GET, &path, None, RetryPolicy::Patient).await?;
             on_read(&report.data);
             if report.data["ended_at"].is_string() {
                 return Ok(report.data);
@@ -211,31 +241,32 @@ impl ServerClient {
         }
     }
 
-    /// Sends a request, and repeats failed attempts up to the limit. `keyed_body` is the idempotency key and the body.
+    /// Sends a request, and repeats failed attempts by the policy. `keyed_body` is the idempotency key and the body.
     async fn request(
         &self,
         method: &Method,
         path: &str,
         keyed_body: Option<(&str, &Value)>,
-        retry_limit: RetryLimit,
+        policy: RetryPolicy,
     ) -> Result<(StatusCode, ServerReport), ServerError> {
         let started = Instant::now();
+        let mut has_reported = false;
         loop {
             let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt(method, path, keyed_body)).await;
             let attempt = attempt.unwrap_or_else(|late| Err(AttemptError::Retryable(self.unreachable(late))));
-            match attempt {
+            let error = match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(AttemptError::Final(error)) => return Err(error),
-                Err(AttemptError::Retryable(ServerError::Unreachable { server, source }))
-                    if retry_limit == RetryLimit::WhileListening && is_connection_refused(&*source) =>
-                {
-                    return Err(ServerError::NotListening { server, source });
-                }
-                Err(AttemptError::Retryable(error)) if started.elapsed() > GIVE_UP_AFTER => {
-                    return Err(error);
-                }
-                Err(AttemptError::Retryable(_)) => sleep(RETRY_PAUSE).await,
+                Err(AttemptError::Retryable(error)) => policy.ensure_repeated(error)?,
+            };
+            if started.elapsed() > GIVE_UP_AFTER {
+                return Err(error);
             }
+            if !has_reported {
+                (self.on_retry)(&error);
+                has_reported = true;
+            }
+            sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -300,7 +331,7 @@ mod tests {
     #[test]
     fn overload_and_gateway_errors_are_retryable_and_other_refusals_are_final() {
         let url = ServerUrl::parse("http://127.0.0.1:8000").unwrap();
-        let client = ServerClient::new(&url, None).unwrap();
+        let client = ServerClient::new(&url, None, |_| ()).unwrap();
         let problem = br#"{"code":"overloaded","detail":"32 jobs have not ended"}"#;
         for status in [429, 502, 503, 504] {
             let status = StatusCode::from_u16(status).unwrap();
@@ -323,11 +354,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_an_execution_is_repeated_while_the_storage_of_the_server_is_unavailable() {
+        let refused = |code: &str| ServerError::Refused { code: code.to_owned(), detail: String::new() };
+        for (code, is_read_repeated) in
+            [("event_store_unavailable", false), ("read_model_unavailable", false), ("overloaded", true)]
+        {
+            let read = RetryPolicy::Interactive.ensure_repeated(refused(code));
+            assert_eq!(read.is_ok(), is_read_repeated, "{code}");
+            assert!(RetryPolicy::Patient.ensure_repeated(refused(code)).is_ok(), "{code}");
+        }
+    }
+
     #[tokio::test]
     async fn a_dry_run_fails_at_once_where_nothing_listens() {
         // Nothing listens at port 1.
         let url = ServerUrl::parse("http://127.0.0.1:1").unwrap();
-        let client = ServerClient::new(&url, None).unwrap();
+        let client = ServerClient::new(&url, None, |_| ()).unwrap();
         let body = serde_json::json!({});
         let attempt = client.act("projections/rebuilds", &body);
         let error = timeout(GIVE_UP_AFTER / 2, attempt).await.expect("no second attempt").unwrap_err();

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use chat_operations::envelope::{Envelope, Report};
-use chat_operations::operator_actions::refusal_warning;
 use chat_ports::event_store::EventStore;
 use serde::Serialize;
 use serde_json::json;
@@ -59,16 +59,28 @@ impl Answer {
         self
     }
 
-    /// Warns that the action of a dry run would be refused if the log takes no appends, and marks the answer as a finding.
-    pub(super) fn with_refusal_warning(self, log: &dyn EventStore) -> Self {
-        let warning = refusal_warning(log);
-        self.with_finding(warning.is_some()).with_diagnostics(warning)
+    /// Marks the answer to a dry run as a finding if the log takes no appends, so that the action would be refused. The
+    /// command has warned of that when it opened the log.
+    pub(super) fn with_finding_if_closed(self, log: &dyn EventStore) -> Self {
+        self.with_finding(log.closed_because().is_some())
     }
 
     /// Marks the answer as a finding if `found`.
     pub(super) fn with_finding(mut self, found: bool) -> Self {
         self.finding |= found;
         self
+    }
+}
+
+/// The warning about the log that the command has opened, for the envelope of its answer, failure, or part of an answer.
+static LOG_WARNING: OnceLock<Diagnostic> = OnceLock::new();
+
+/// Warns about the log that the command has opened: at once on standard error, or with `-o json` in the envelope.
+pub(super) fn warn_about_log(output: OutputFormat, warning: Diagnostic) {
+    match output {
+        OutputFormat::Table => report_diagnostics(&[warning]),
+        // A command opens one log.
+        OutputFormat::Json => drop(LOG_WARNING.set(warning)),
     }
 }
 
@@ -134,9 +146,11 @@ pub(super) fn error_envelope(message: String) -> String {
     envelope(Status::Error, &json!({}), &[diagnostic])
 }
 
-/// Formats the envelope on one line.
+/// Formats the envelope on one line. A warning about the log comes last, so that the first diagnostic of a failure is its
+/// error.
 pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
-    let envelope = Envelope::new(status, data, diagnostics.to_vec());
+    let diagnostics = diagnostics.iter().chain(LOG_WARNING.get()).cloned().collect();
+    let envelope = Envelope::new(status, data, diagnostics);
     // Raw JSON, JSON values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()
 }

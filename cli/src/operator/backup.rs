@@ -86,8 +86,8 @@ async fn back_up(arguments: &BackupArgs) -> Result<Answer, Failure> {
     let manifest = created.map_err(|error| backup_failure("there is no backup", &error, PathUse::File))?;
     let text = describe(&manifest, &[("backup", out.display().to_string())]);
     let answer = Answer::new(&BackupAnswer { folder: out, manifest: &manifest }, text)?;
-    if let Some(reason) = context.event_store.closed_because() {
-        let message = format!("earlier backups may have events that this one lacks, so keep them: {reason}");
+    if context.event_store.closed_because().is_some() {
+        let message = "earlier backups may have events that this one lacks, so keep them";
         return Ok(answer.with_finding(true).with_diagnostic(Severity::Warning, message));
     }
     Ok(match last_backup::record(log_file, manifest.created_at) {

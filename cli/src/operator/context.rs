@@ -1,14 +1,15 @@
 //! The storage that an operator command works on.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use chat_domain::projection::ProjectionName;
+use chat_operations::operator_actions::closed_log_warning;
 use chat_ports::event_store::{AppendGate, EventStore, EventStoreError, GatedEventStore};
 use chat_ports::read_model::ReadModelStorage;
 use chat_projector::generations::Generations;
 
-use super::common_args::CommonArgs;
+use super::answer;
+use super::common_args::{CommonArgs, OutputFormat};
 use crate::engines::{ReadModelLocation, StorageLocations, open_backup, refuse_backup};
 use crate::failure::Failure;
 use crate::log_guard::{LogEvidence, LogProblem, MISSING_LOG_ADVICE, open_existing_log};
@@ -27,7 +28,7 @@ impl CommandContext {
     pub(super) async fn open(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         let Some(backup) = open_backup(&locations.event_store).await? else {
-            return Self::open_log_outside_backup(locations).await;
+            return Self::open_log_outside_backup(locations, common.output).await;
         };
         let event_store = read_only(backup, "it belongs to a backup");
         Ok(Self { locations, event_store, is_backup: true, problem: None })
@@ -37,12 +38,15 @@ impl CommandContext {
     pub(super) async fn open_unless_backup(common: &CommonArgs) -> Result<Self, Failure> {
         let locations = StorageLocations::from_options(&common.engines, None)?;
         refuse_backup(&locations.event_store)?;
-        Self::open_log_outside_backup(locations).await
+        Self::open_log_outside_backup(locations, common.output).await
     }
 
     /// Opens a log that is not in a backup. If the evidence shows that the log has lost events or is another log, warns
     /// of that, and everything that would change the log fails.
-    async fn open_log_outside_backup(locations: StorageLocations) -> Result<Self, Failure> {
+    async fn open_log_outside_backup(
+        locations: StorageLocations,
+        output: OutputFormat,
+    ) -> Result<Self, Failure> {
         let evidence = LogEvidence::read(&locations).await;
         if let Some(problem) = evidence.problem_of_missing_log(&locations.event_store) {
             return Err(Failure::new(format!("{problem}; {MISSING_LOG_ADVICE}")));
@@ -52,9 +56,10 @@ impl CommandContext {
         let Some(problem) = problem else {
             return Ok(Self { locations, event_store, is_backup: false, problem: None });
         };
-        // Standard error may be closed.
-        let _ = writeln!(std::io::stderr(), "warning: {problem}; nothing is appended to it");
         let event_store = read_only(event_store, problem.to_string());
+        if let Some(warning) = closed_log_warning(&*event_store) {
+            answer::warn_about_log(output, warning);
+        }
         Ok(Self { locations, event_store, is_backup: false, problem: Some(problem) })
     }
 

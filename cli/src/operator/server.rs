@@ -11,7 +11,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::common_args::ExecutionArgs;
 use super::interruption::unless_interrupted;
 use super::progress::Progress;
@@ -120,7 +120,7 @@ struct Connection {
 impl Connection {
     fn open(server: &ServerUrl, token_file: Option<&Path>) -> Result<Self, Failure> {
         let token = read_token(token_file)?;
-        let client = ServerClient::new(server, token.as_ref().map(|token| token.text.as_str()))
+        let client = ServerClient::new(server, token.as_ref().map(|token| token.text.as_str()), report_retry)
             .map_err(|error| server_failure(&error))?;
         Ok(Self { client, token_source: token.map(|token| token.source) })
     }
@@ -290,6 +290,12 @@ fn server_failure(error: &ServerError) -> Failure {
         Some(source) => Failure::because(error, source),
         None => Failure::new(error.to_string()),
     }
+}
+
+/// Reports that a request is sent again, and why.
+fn report_retry(error: &ServerError) {
+    let message = format!("{}; trying again for up to a minute", server_failure(error));
+    answer::report_diagnostics(&[Diagnostic::note(message)]);
 }
 
 /// Returns the names of projections as a JSON array, as the admin API takes them.

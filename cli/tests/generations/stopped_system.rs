@@ -273,7 +273,7 @@ async fn between_a_loss_and_its_acceptance_commands_say_that_events_are_lost() {
         "{text}"
     );
     let backed_up = system.run(1, &format!("backup --out {}", file("backup")));
-    assert!(message(&backed_up).starts_with("earlier backups may have events that this one lacks"));
+    assert_eq!(message(&backed_up), "earlier backups may have events that this one lacks, so keep them");
     assert_eq!(backed_up["data"]["manifest"]["position"], 3, "{backed_up}");
     let last_backup = system.path("data/events.db.last-backup");
     assert!(!last_backup.exists(), "the backup counts as the last good one");

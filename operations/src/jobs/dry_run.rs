@@ -12,7 +12,7 @@ use crate::dead_letters::resolve::{
 };
 use crate::dead_letters::{DeadLetterView, missing_dead_letter, unknown_stream};
 use crate::envelope::{Diagnostic, Status};
-use crate::operator_actions::refusal_warning;
+use crate::operator_actions::closed_log_warning;
 use crate::projections::switch_over::{self, SwitchDirection};
 use crate::projections::{Projections, drop_generations, rebuild};
 use crate::proof::checkpoint::Checkpoint;
@@ -94,10 +94,10 @@ impl ActionContext<'_> {
                 )?
             }
         };
-        let mut report = report.with_all(self.projections.closed_log_warning());
-        if let Some(refusal) = refusal_warning(self.log()) {
-            report = ActionReport { status: Status::Finding, ..report }.with(refusal);
-        }
+        let report = match closed_log_warning(self.log()) {
+            Some(refusal) => ActionReport { status: Status::Finding, ..report }.with(refusal),
+            None => report,
+        };
         Ok(report.with(Diagnostic::note("nothing was changed")))
     }
 

@@ -12,7 +12,6 @@ use chat_projector::projection::ProjectionStore;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ProjectionsError, projection_error};
-use crate::envelope::Diagnostic;
 use crate::operator_actions::ensure_takes_appends;
 
 /// The log, and the locations of the projections that are built from it.
@@ -76,12 +75,6 @@ impl Projections {
     /// that are lost, or remove what is left of them.
     pub(crate) fn ensure_log_takes_appends(&self) -> Result<(), ProjectionsError> {
         ensure_takes_appends(&*self.log).map_err(|closed| ProjectionsError::NotFound(closed.to_string()))
-    }
-
-    /// Returns a warning if the log takes no appends.
-    pub fn closed_log_warning(&self) -> Option<Diagnostic> {
-        let reason = self.log.closed_because()?;
-        Some(Diagnostic::warning(format!("{reason}; nothing is appended to it")))
     }
 
     /// Fails if one of these generations is live.

@@ -111,7 +111,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
             switch_over::plan(&projections, direction, Some(&names)).await.map_err(projections_failure)?;
         let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(plan.diagnostics());
         return Ok(answer
-            .with_refusal_warning(&*projections.log)
+            .with_finding_if_closed(&*projections.log)
             .with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
@@ -195,7 +195,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     }
     Ok(answer
         .with_diagnostics(dropped.diagnostics())
-        .with_refusal_warning(&*projections.log)
+        .with_finding_if_closed(&*projections.log)
         .with_diagnostic(Severity::Note, NOTHING_DONE)
         .with_finding(dropped.has_findings()))
 }

@@ -82,7 +82,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         let projections = open_projections_for_changes(&options.common, &rebuild_options.names).await?;
         let plan = rebuild::plan(&projections, &rebuild_options).await.map_err(projections_failure)?;
         return Ok(Answer::new(&plan, plan_text(&plan, &rebuild_options))?
-            .with_refusal_warning(&*projections.log)
+            .with_finding_if_closed(&*projections.log)
             .with_diagnostic(Severity::Note, "nothing was done; --execute does it"));
     }
     let reason = options.execution.action.reason()?;
