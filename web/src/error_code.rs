@@ -177,7 +177,7 @@ error_codes! {
         "the read model or the search index can't be reached now";
     /// The read model or the search index has not reached the consistency token in time.
     ReadModelBehind = "read_model_behind", SERVICE_UNAVAILABLE, "Read model behind",
-        "queries have not reached the consistency token yet";
+        "the read model or the search index has not reached the consistency token yet";
     /// The server is at a limit, or a query missed its deadline. Nothing was changed.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
         "the server is overloaded; nothing was changed";
