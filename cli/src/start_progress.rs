@@ -21,7 +21,7 @@ struct Step {
 }
 
 impl StartProgress {
-    /// Begins a step: opening `engine`, or reading from it, once it is open, what the start needs.
+    /// Begins a step: opening `engine`, or reading what the start needs from the opened engine.
     pub(crate) fn begin(&self, engine: &str) {
         *self.step() = Step { engine: engine.to_owned(), error: None };
     }

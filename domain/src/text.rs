@@ -98,8 +98,8 @@ impl AppName {
 impl MessageBody {
     /// The maximal length of a body, in bytes of UTF-8. It may be raised but never lowered, so that stored events stay
     /// readable. If it is raised, operators upgrade readers before writers, as for a new event type. In JSON with every
-    /// byte escaped, a body of this length takes six times as many bytes. So many must fit into a request
-    /// (`HttpOptions::max_body_bytes`) and into an append (`MAX_APPEND_BYTES`).
+    /// byte escaped, a body of this length takes six times as many bytes. A request (`HttpOptions::max_body_bytes`)
+    /// and an append (`MAX_APPEND_BYTES`) must have room for that.
     pub const MAX_BYTES: usize = 65_536;
 
     /// Returns the text as a message body, if it is valid.

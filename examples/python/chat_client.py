@@ -58,7 +58,7 @@ class ChatClient:
         return list(body["messages"])
 
     def follow(self, path: str, cursor: str) -> Iterator[dict[str, Any]]:
-        """Yields each event of an app or a chat after a cursor once, and waits for more.
+        """Yields the events of an app or a chat after a cursor, each once, and waits for more.
 
         A cursor is the id of an event or a consistency token. Raises a 410 if the server's log does not know it."""
         while True:

@@ -106,7 +106,8 @@ pub fn build_separate_routers(
 }
 
 /// Builds the router of a process that is starting: the system routes, and 503 for everything else. `documents`
-/// returns those of the whole API. Hardly any process is asked for them while it starts, so they are made on request.
+/// returns the OpenAPI documents of the whole API. They are made on request, because hardly any process is asked for
+/// them while it starts.
 pub fn build_starting_router(
     documents: impl FnOnce() -> Vec<OpenApi> + Send + 'static,
     system: SystemServices,

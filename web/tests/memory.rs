@@ -215,7 +215,7 @@ async fn a_slot_is_held_until_the_response_is_sent() {
 }
 
 #[tokio::test]
-async fn a_flood_reaches_no_handler_while_no_slot_is_free_and_health_is_answered() {
+async fn without_a_free_slot_a_flood_reaches_no_handler_and_health_is_answered() {
     let server = start(HttpLimits::new(1, 256 * MIB), Duration::from_hours(1)).await;
     let mut busy = server.connect_h2(65_535).await;
     let slow = begin_get(&mut busy, "/slow");

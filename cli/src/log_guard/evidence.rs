@@ -323,7 +323,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_log_that_ends_before_the_evidence_has_lost_events() {
+    fn a_log_has_lost_events_if_it_ends_before_the_evidence() {
         let evidence = evidence(&[("the read model", 1, 401), ("the anchor", 1, 390), ("the index", 1, 14)]);
         let problem =
             |head| evidence.problem(&LogLineage::new(log(1), Vec::new()), Position::new(head), true);

@@ -1,4 +1,5 @@
-//! The gate of the commands: closed while the log has lost events, is another log, or was removed or replaced.
+//! The gate of the commands: closed while the log has lost events, is another log than before, or was removed or
+//! replaced.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Detection of a log that has lost acknowledged events, is another log, or was removed or replaced while it was open.
+//! Detection of a log that has lost acknowledged events, is another log than before, or was removed or replaced
+//! while it was open.
 //!
 //! Projections, idempotency keys and the log anchor are stored outside the log. Each holds the log's id and a position
 //! that was durable. [`LogEvidence`] reads these ids and positions. If one of the ids is that of another log, or the

@@ -41,8 +41,8 @@ impl CommandContext {
         Self::open_log_outside_backup(locations, common.output).await
     }
 
-    /// Opens a log that is not in a backup. If the evidence shows that the log has lost events or is another log, warns
-    /// of that, and everything that would change the log fails.
+    /// Opens a log that is not in a backup. If the evidence shows that the log has lost events or is another log
+    /// than before, warns of that, and everything that would change the log fails.
     async fn open_log_outside_backup(
         locations: StorageLocations,
         output: OutputFormat,

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, stdout};
 
-use super::terminal_text::{display_width, escaped, is_in_full, truncated};
+use super::terminal_text::{display_width, escaped, texts_are_shown_in_full, truncated};
 
 /// Blanks between two columns of a table.
 const GAP: usize = 2;
@@ -10,8 +10,8 @@ const GAP: usize = 2;
 /// Width of an answer if neither `COLUMNS` nor a terminal gives one.
 const DEFAULT_WIDTH: usize = 80;
 
-/// The least width to which [`LastColumn::Cut`] cuts the last column beside the other columns. If less space is left
-/// there, a last column that does not fit gets a line of its own.
+/// The least space in which [`LastColumn::Cut`] cuts the last column on the line of the other columns. If less space is
+/// left on that line, a last column that does not fit gets a line of its own.
 const MIN_LAST_COLUMN: usize = 40;
 
 /// Indent of the further lines on which a cell or a line continues.
@@ -86,7 +86,7 @@ pub(super) fn table_with_wrapped_last_column<const N: usize, C: Into<Column>>(
 
 /// Returns the width to fit tables into, in columns of the terminal; `None` if they may be of any width.
 fn terminal_width() -> Option<usize> {
-    if is_in_full() {
+    if texts_are_shown_in_full() {
         return None;
     }
     let from_environment = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

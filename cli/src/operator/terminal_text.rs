@@ -20,7 +20,7 @@ pub(crate) fn show_in_full() {
 }
 
 /// Whether texts are shown in full, and not shortened.
-pub(super) fn is_in_full() -> bool {
+pub(super) fn texts_are_shown_in_full() -> bool {
     IN_FULL.get().is_some()
 }
 
@@ -59,7 +59,7 @@ pub(super) fn abbreviated_stream(name: &str) -> String {
 /// Returns the beginning of an app's token, or all of it after [`show_in_full`]. `--app` takes both.
 pub(super) fn abbreviated_token(token: &str) -> String {
     match token.get(..ABBREVIATED_TOKEN_LEN) {
-        Some(prefix) if !is_in_full() => format!("{prefix}…"),
+        Some(prefix) if !texts_are_shown_in_full() => format!("{prefix}…"),
         _ => token.to_owned(),
     }
 }
@@ -77,7 +77,7 @@ fn is_misleading(character: char) -> bool {
 
 /// Cuts the text to a number of columns, with an ellipsis if something is cut. Cuts nothing after [`show_in_full`].
 pub(super) fn truncated(text: &str, columns: usize) -> String {
-    if is_in_full() || display_width(text) <= columns {
+    if texts_are_shown_in_full() || display_width(text) <= columns {
         return text.to_owned();
     }
     let mut shown = String::new();

@@ -17,10 +17,11 @@ use super::time::{parse_duration, parse_time};
 /// A filter that selects the events matching all of its parameters. The default selects all events.
 ///
 /// The writer of an event sets its time. Clocks of writers may differ, so an event may have an earlier time than its
-/// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. A backward
-/// read stops at an event recorded more than [`super::time::MAX_CLOCK_SKEW_MS`] before `from`. A forward read stops at
-/// an event recorded more than that after `to`. Before a read stops, it probes events further on. If one of them is
-/// within the bound that was passed, a clock jumped, and the read goes on.
+/// predecessor in the log. [`EventFilter::from`] and [`EventFilter::to`] apply to each event's own time. Clocks are
+/// assumed to differ by at most [`super::time::MAX_CLOCK_SKEW_MS`]. A backward read stops at an event recorded before
+/// `from` by more than this difference, a forward read at an event recorded after `to` by more than this difference.
+/// Before a read stops, it probes events further on. If one of them is not before `from`, or not after `to`, a clock
+/// jumped, and the read goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Events of this stream.

@@ -89,7 +89,7 @@ pub fn spawn_tail(
     limits: TailLimits,
 ) -> watch::Receiver<Position> {
     let (progress, receiver) = watch::channel(Position::START);
-    let follower = TailFollower {
+    let task = TailTask {
         reader: Arc::downgrade(reader),
         event_store,
         limits,
@@ -98,11 +98,11 @@ pub fn spawn_tail(
         delivered: Position::START,
         failure: None,
     };
-    tokio::spawn(follower.run());
+    tokio::spawn(task.run());
     receiver
 }
 
-struct TailFollower {
+struct TailTask {
     reader: Weak<SearchIndexReader>,
     event_store: Arc<dyn EventStore>,
     limits: TailLimits,
@@ -133,7 +133,7 @@ struct TailFold {
 /// The reader was dropped.
 struct ReaderDropped;
 
-impl TailFollower {
+impl TailTask {
     async fn run(mut self) {
         loop {
             match self.follow().await {

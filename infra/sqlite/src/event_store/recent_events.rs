@@ -126,8 +126,8 @@ impl RecentEvents {
     }
 
     /// Returns up to `limit` events after position `after`. The list is empty if `after` is the position of the
-    /// buffer's last event. Returns `None` if `after` is higher than that, if the buffer is empty, or if it lacks the
-    /// event that follows `after`; in each case, that event may be in the file.
+    /// buffer's last event. Returns `None` if `after` is higher than that position, if the buffer is empty, or if it
+    /// lacks the event that follows `after`; in each case, the event that follows may be in the file.
     pub(super) fn read_after(&self, after: Position, limit: usize) -> Option<Vec<RecordedEvent>> {
         let transactions = self.transactions_after(after, limit)?;
         let events = transactions.iter().flat_map(|transaction| {

@@ -35,7 +35,7 @@ pub fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + millis)
 }
 
-/// An app whose token is `letter`, repeated.
+/// An app that was created by the event at `position`, and whose token is `letter`, repeated.
 pub fn app(position: u64, letter: char) -> AppRow {
     AppRow {
         created_position: Position::new(position),
@@ -49,6 +49,7 @@ pub fn app(position: u64, letter: char) -> AppRow {
     }
 }
 
+/// A chat that was created by the event at `position`.
 pub fn chat(position: u64, app: &AppRow, number: u64) -> StoredChat {
     StoredChat {
         id: Position::new(position),
@@ -65,6 +66,7 @@ pub fn chat(position: u64, app: &AppRow, number: u64) -> StoredChat {
     }
 }
 
+/// A message that was created by the event at `position`.
 pub fn message(position: u64, chat: &StoredChat, number: u64) -> NewMessage {
     NewMessage {
         id: Position::new(position),
@@ -104,7 +106,7 @@ pub fn dead_letter(position: u64, stream: &str) -> DeadLetter {
     }
 }
 
-/// Changes that only move the checkpoint.
+/// Changes that only move the checkpoint, from one position to another.
 pub fn changes(from: u64, to: u64) -> ReadModelChanges {
     ReadModelChanges::empty(LOG, Position::new(from), Position::new(to))
 }
