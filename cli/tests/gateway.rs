@@ -34,7 +34,7 @@ use harness::process::{Process, ProcessOptions};
 const STOPS: usize = 4;
 
 /// The number of clients that send commands. Each has an app of its own.
-const WRITERS: usize = 6;
+const COMMAND_CLIENTS: usize = 6;
 
 /// Two command APIs on one log, and the gateway in front of them.
 struct Deployment {
@@ -87,7 +87,7 @@ async fn wait_for_metric(metrics: &Client, line: &str) {
 }
 
 /// A client that sends one command after the other through the gateway, and never sends one twice.
-struct Writer {
+struct CommandClient {
     gateway: SocketAddr,
     /// The number of commands after which the client opens another connection.
     commands_per_connection: usize,
@@ -95,7 +95,7 @@ struct Writer {
     sent_on_connection: usize,
 }
 
-impl Writer {
+impl CommandClient {
     fn new(gateway: SocketAddr, commands_per_connection: usize) -> Self {
         Self { gateway, commands_per_connection, connection: None, sent_on_connection: 0 }
     }
@@ -134,10 +134,10 @@ impl Writer {
         Ok(sender)
     }
 
-    /// Creates chats until `is_over` is set, and counts each in `answered`, which all writers share. Returns the number
-    /// of chats that this writer created.
+    /// Creates chats until `is_over` is set, and counts each in `answered`, which all clients share. Returns the number
+    /// of chats that this client created.
     async fn run(mut self, is_over: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Result<u64, String> {
-        let app = self.post(&format!("{API}/apps"), &json!({"name": "writer"})).await?;
+        let app = self.post(&format!("{API}/apps"), &json!({"name": "an app"})).await?;
         let token = app["data"]["app_token"].as_str().expect("a token").to_owned();
         let path = format!("{}/chats", app_path(&token));
         let mut created = 0;
@@ -161,17 +161,17 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
     let deployment = Deployment::new(folder.path());
     let mut processes = [Some(deployment.start(0).await), Some(deployment.start(1).await)];
     let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let writers: Vec<_> = (0..WRITERS)
+    let clients: Vec<_> = (0..COMMAND_CLIENTS)
         .map(|index| {
             let commands_per_connection = if index % 2 == 0 { usize::MAX } else { 5 };
-            let writer = Writer::new(deployment.gateway, commands_per_connection);
-            tokio::spawn(writer.run(Arc::clone(&is_over), Arc::clone(&answered)))
+            let client = CommandClient::new(deployment.gateway, commands_per_connection);
+            tokio::spawn(client.run(Arc::clone(&is_over), Arc::clone(&answered)))
         })
         .collect();
     for stop in 0..stops {
         let before = answered.load(Ordering::Relaxed);
-        eventually("more commands of the writers are answered", async || {
-            (answered.load(Ordering::Relaxed) >= before + 5 * WRITERS).then_some(())
+        eventually("more commands of the clients are answered", async || {
+            (answered.load(Ordering::Relaxed) >= before + 5 * COMMAND_CLIENTS).then_some(())
         })
         .await;
         let index = stop % 2;
@@ -179,16 +179,16 @@ async fn an_orderly_stop_behind_the_gateway_costs_no_command() {
         process.terminate();
         let (status, output) = process.wait_for_exit().await;
         assert!(status.success(), "{output}");
-        if writers.iter().any(tokio::task::JoinHandle::is_finished) {
-            // A command has failed. The result of its writer says why.
+        if clients.iter().any(tokio::task::JoinHandle::is_finished) {
+            // A command has failed. The result of its client says why.
             break;
         }
         processes[index] = Some(deployment.start(index).await);
     }
     is_over.store(true, Ordering::Relaxed);
-    for writer in writers {
-        let created = writer.await.expect("no panic").unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(created > 0, "a writer created no chat");
+    for client in clients {
+        let created = client.await.expect("no panic").unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(created > 0, "a client created no chat");
     }
 }
 
@@ -255,9 +255,9 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
     // First, the network fails while the machines have the requests and have not answered them: no packet is under way.
     command_api.pause();
     query_api.pause();
-    let mut writer = Writer::new(addresses.clients, usize::MAX);
+    let mut command_client = CommandClient::new(addresses.clients, usize::MAX);
     let body = json!({});
-    let (created, (), ()) = tokio::join!(writer.post(&path, &body), two_queries(), async {
+    let (created, (), ()) = tokio::join!(command_client.post(&path, &body), two_queries(), async {
         paused_processes_have_requests().await;
         set_links(Link::Dead);
     });
@@ -274,9 +274,9 @@ async fn a_machine_that_loses_its_network_is_given_up_long_before_the_time_limit
 
     // Then the gateway sends requests on connections that it already has, before it notices that the machines are gone.
     two_queries().await;
-    writer.post(&path, &body).await.expect("a chat");
+    command_client.post(&path, &body).await.expect("a chat");
     set_links(Link::Dead);
-    let (created, ()) = tokio::join!(writer.post(&path, &body), two_queries());
+    let (created, ()) = tokio::join!(command_client.post(&path, &body), two_queries());
     // If a client's connection has carried requests before, the gateway closes it instead of answering.
     let failure = created.expect_err("the answer was not lost");
     assert!(failure.starts_with("lost: "), "{failure}");

@@ -119,7 +119,7 @@ fn creations(token: &str, chat: u64) -> Vec<Creation> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_repeated_after_its_process_was_killed_before_the_answer_is_executed_once() {
+async fn a_repeated_post_is_executed_once_if_its_process_was_killed_before_the_answer() {
     let folder = folder();
     let options = ProcessOptions::new("serve", folder.path());
     let mut server = options.start().await;
@@ -165,7 +165,8 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
             let hit = kill_after_the_append(first, &log, creation, &key).await;
             let events = log.events();
             let killed = Instant::now();
-            // The other process answers at once. It does not wait until the lease of the dead process expires.
+            // The other process finds the event in the log and answers at once, although the lease of the dead process
+            // has not expired.
             let repeated = send(&other.client(), creation, &key).await.expect("an answer").expect(201);
             slowest = slowest.max(killed.elapsed());
             assert_eq!(repeated.header("idempotency-replayed"), "true");
@@ -186,7 +187,7 @@ async fn another_process_answers_for_one_that_was_killed_between_append_and_answ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_killed_before_the_append_blocks_its_key_for_less_than_three_seconds() {
+async fn a_key_is_blocked_for_less_than_three_seconds_if_its_process_is_killed_before_the_append() {
     let folder = folder();
     let options = ProcessOptions::new("command-api", folder.path());
     let (mut first, other) = (options.start().await, options.start().await);
@@ -214,7 +215,7 @@ async fn a_process_killed_before_the_append_blocks_its_key_for_less_than_three_s
     }
     eprintln!("the key of a dead process was free after {waits:?}");
     waits.sort_unstable();
-    // The median counts, because the machine may be busy in one of the attempts. The lease of the dead process runs out
-    // within the limit, with time left for the response.
+    // The median counts, because the machine may be busy in one of the attempts. The lease of the dead process expires
+    // in less than a second. The rest of the three seconds is for the response of a busy machine.
     assert!(waits[1] < Duration::from_secs(3), "the key of a dead process was blocked for {waits:?}");
 }

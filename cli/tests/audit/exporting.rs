@@ -43,10 +43,10 @@ async fn the_answer_of_an_export_to_standard_output_is_on_standard_error() {
 async fn a_csv_file_has_a_line_for_each_event() {
     for fixture in Fixture::on_each_engine().await {
         let arguments = ["export", "--format", "csv", "--out", "events.csv", "--type", "MessageDeleted"];
-        fixture.check("export_csv", &fixture.audit(&arguments).expect(0));
+        fixture.check_snapshot("export_csv", &fixture.audit(&arguments).expect(0));
         let file = fs::read_to_string(fixture.test_log.path("events.csv")).expect("a file");
         insta::assert_snapshot!(format!("{}_csv", fixture.test_log.name), file);
         // An existing file is not overwritten.
-        fixture.check("export_again", &fixture.audit(&arguments).expect(2));
+        fixture.check_snapshot("export_again", &fixture.audit(&arguments).expect(2));
     }
 }

@@ -80,7 +80,7 @@ impl Fixture {
 
     /// Compares an output with its snapshot.
     #[track_caller]
-    pub fn check(&self, name: &str, output: &CommandOutput) {
+    pub fn check_snapshot(&self, name: &str, output: &CommandOutput) {
         insta::assert_snapshot!(
             format!("{}_{name}", self.test_log.name),
             output.redacted(&self.test_log, &[])

@@ -16,8 +16,11 @@ async fn listed_events_contain_no_raw_control_characters() {
     for fixture in Fixture::on_each_engine().await {
         let output = fixture.audit(&["list"]).expect(0);
         assert!(!output.stdout.contains(['\u{1b}', '\u{202e}']), "{}", output.stdout);
-        fixture.check("list", &output);
-        fixture.check("list_page", &fixture.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0));
+        fixture.check_snapshot("list", &output);
+        fixture.check_snapshot(
+            "list_page",
+            &fixture.audit(&["list", "--order", "oldest", "--limit", "2"]).expect(0),
+        );
     }
 }
 
@@ -25,9 +28,9 @@ async fn listed_events_contain_no_raw_control_characters() {
 async fn the_actor_of_a_deletion_is_found() {
     for fixture in Fixture::on_each_engine().await {
         let deletions = ["list", "--app", APP, "--chat", "1", "--type", "MessageDeleted"];
-        fixture.check("deletions", &fixture.audit(&deletions).expect(0));
+        fixture.check_snapshot("deletions", &fixture.audit(&deletions).expect(0));
         let json = fixture.audit(&[&deletions[..], &["--limit", "1", "-o", "json"]].concat()).expect(0);
-        fixture.check("deletions_json", &json);
+        fixture.check_snapshot("deletions_json", &json);
     }
 }
 
@@ -91,7 +94,7 @@ async fn pages_follow_one_another_without_a_gap() {
 async fn an_event_is_shown_whole_by_position_or_id() {
     for fixture in Fixture::on_each_engine().await {
         let by_position = fixture.audit(&["show", &fixture.position(8)]).expect(0);
-        fixture.check("show", &by_position);
+        fixture.check_snapshot("show", &by_position);
         let by_id = fixture.audit(&["show", "00000000-0000-0000-0000-000000000008"]).expect(0);
         assert_eq!(by_id.stdout, by_position.stdout);
     }
@@ -100,22 +103,22 @@ async fn an_event_is_shown_whole_by_position_or_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_event_is_a_finding_and_is_shown() {
     for fixture in Fixture::on_each_engine().await {
-        fixture.check("show_broken", &fixture.audit(&["show", &fixture.position(12)]).expect(1));
+        fixture.check_snapshot("show_broken", &fixture.audit(&["show", &fixture.position(12)]).expect(1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_is_a_tree_of_requests_and_their_events() {
     for fixture in Fixture::on_each_engine().await {
-        fixture.check("trace", &fixture.audit(&["trace", TRACE]).expect(0));
-        fixture.check("trace_none", &fixture.audit(&["trace", "nobody"]).expect(0));
+        fixture.check_snapshot("trace", &fixture.audit(&["trace", TRACE]).expect(0));
+        fixture.check_snapshot("trace_none", &fixture.audit(&["trace", "nobody"]).expect(0));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stats_count_events() {
     for fixture in Fixture::on_each_engine().await {
-        fixture.check("stats", &fixture.audit(&["stats"]).expect(0));
+        fixture.check_snapshot("stats", &fixture.audit(&["stats"]).expect(0));
         // `others` is the number of the other types, not of their events.
         let counted = fixture.data(&["stats", "--top", "1"]);
         assert_eq!(

@@ -16,9 +16,9 @@ use crate::harness::process::program;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_events_are_shown_oldest_first() {
     for fixture in Fixture::on_each_engine().await {
-        fixture.check("tail", &fixture.audit(&["tail", "-n", "3"]).expect(0));
+        fixture.check_snapshot("tail", &fixture.audit(&["tail", "-n", "3"]).expect(0));
         let lines = fixture.audit(&["tail", "-n", "2", "--type", "MessageDeleted", "-o", "json"]).expect(0);
-        fixture.check("tail_json", &lines);
+        fixture.check_snapshot("tail_json", &lines);
     }
 }
 

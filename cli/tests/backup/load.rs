@@ -11,31 +11,31 @@ use crate::harness::api::{chat_path, create_app, create_chat, number};
 use crate::harness::client::Client;
 use crate::harness::deadline::eventually;
 
-const WRITERS: usize = 4;
+const CLIENTS: usize = 4;
 
-/// The bodies of the acknowledged messages, by chat and number. Each writer has a chat of its own.
+/// The bodies of the acknowledged messages, by chat and number. Each client has a chat of its own.
 pub type Acknowledged = BTreeMap<(u64, u64), String>;
 
-/// Running writers.
+/// Running clients.
 pub struct Load {
-    /// The token of the app that the writers write to.
+    /// The token of the app that the clients write to.
     pub token: String,
     acknowledged: Arc<Mutex<Acknowledged>>,
     stop: Arc<AtomicBool>,
-    writers: JoinSet<()>,
+    clients: JoinSet<()>,
 }
 
 impl Load {
-    /// Creates an app, and starts the writers, each with its own chat of that app.
+    /// Creates an app, and starts the clients, each with its own chat of that app.
     pub async fn start(client: &Client) -> Self {
         let token = create_app(client, "under load").await;
         let (acknowledged, stop) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
-        let mut writers = JoinSet::new();
-        for _ in 0..WRITERS {
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
             let chat = create_chat(client, &token).await;
             let path = format!("{}/messages", chat_path(&token, chat));
             let (client, acknowledged, stop) = (client.clone(), Arc::clone(&acknowledged), Arc::clone(&stop));
-            writers.spawn(async move {
+            clients.spawn(async move {
                 for index in 0.. {
                     let body = format!("message {index} of chat {chat}");
                     let sent = client.post(path.clone(), &json!({ "body": body })).try_send().await;
@@ -49,7 +49,7 @@ impl Load {
                 }
             });
         }
-        Self { token, acknowledged, stop, writers }
+        Self { token, acknowledged, stop, clients }
     }
 
     /// Returns the messages that were acknowledged so far.
@@ -64,10 +64,10 @@ impl Load {
             .await;
     }
 
-    /// Stops the writers, and returns all acknowledged messages.
+    /// Stops the clients, and returns all acknowledged messages.
     pub async fn stop(self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
-        self.writers.join_all().await;
+        self.clients.join_all().await;
         lock(&self.acknowledged).clone()
     }
 }

@@ -92,7 +92,7 @@ impl Followers {
             };
             let types = [None, None, Some(&["message.created"] as &[&str]), Some(changes)];
             let types = types[random.random_range(0..types.len())];
-            let sender = random.random_ratio(1, 5).then_some("writer-1");
+            let sender = random.random_ratio(1, 5).then_some("client-1");
             let start = if random.random_ratio(1, 2) { token.to_owned() } else { format!("{tag}.0") };
             let cursor = cursors.path().join(number.to_string());
             fs::write(&cursor, &start).expect("a cursor");

@@ -139,7 +139,7 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, default_interval_ms: u
     for round in 1.. {
         let (stop, stopped) = watch::channel(false);
         let until = StopCondition::Signaled(stopped);
-        let (app, writers) =
+        let (app, load_clients) =
             load::start(&deployment.writing_clients(), &ledger, round, random.random(), &until).await;
         let start = consistency_token(&deployment.client(), &app).await;
         let followers = Followers::start(
@@ -160,14 +160,14 @@ async fn run<D: Deployment>(mut deployment: D, seed: u64, default_interval_ms: u
             deployment.check_while_running().await;
         }
         stop.send_replace(true);
-        // A writer panics if it finds a wrong response.
-        writers.join_all().await;
+        // A client of the load panics if it finds a wrong response.
+        load_clients.join_all().await;
 
         deployment.wait_until_ready().await;
         let mut ledger = ledger.lock().await;
         let is_last = injected == count;
         let audited = audit::check(&deployment.client(), &mut ledger, is_last).await;
-        eprintln!("{audited}; the longest step of a writer took {:?}", ledger.longest_step);
+        eprintln!("{audited}; the slowest request took {:?}", ledger.longest_request);
         assert!(
             ledger.known_messages() > usize::try_from(injected).expect("a count"),
             "hardly anything was written"

@@ -13,8 +13,8 @@ use crate::harness::process::ProcessOptions;
 /// The digests of projections, and the position up to which they are folded.
 #[derive(Debug)]
 pub struct Digests {
-    /// The lower one of the two projections' positions. The positions may differ, because positions of the log may have
-    /// gaps: a projection has the same content at each position of a gap.
+    /// The lower one of the two projections' positions. The positions may differ without a difference in content: where
+    /// the log's positions have a gap, one projection may be at the position before it, and the other at one within it.
     pub position: u64,
     pub content: Content,
 }

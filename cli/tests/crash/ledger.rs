@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything that was acknowledged to clients or found by an audit, and every uncertain outcome.
+/// Everything that was acknowledged to clients or found by an audit of this test (`audit.rs`), and every uncertain
+/// outcome.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// The apps by token.
     pub apps: BTreeMap<String, App>,
     /// The chats that were or may have been written to since the last audit: app token and chat number.
     pub written_chats: BTreeSet<(String, u64)>,
-    /// The duration of the slowest successful step of a writer, with all repetitions of its request.
-    pub longest_step: Duration,
+    /// The longest time that a client of the load took for one successful request, with all its repetitions.
+    pub longest_request: Duration,
 }
 
 /// The known state of an app.
@@ -69,9 +70,9 @@ impl Message {
 }
 
 impl Ledger {
-    /// Records the duration of a step of a writer.
+    /// Records how long a client of the load took for a successful request.
     pub fn record_duration(&mut self, time: Duration) {
-        self.longest_step = self.longest_step.max(time);
+        self.longest_request = self.longest_request.max(time);
     }
 
     /// Returns the number of messages that were acknowledged or found by an audit.

@@ -14,13 +14,13 @@ use crate::harness::api::{API, app_path, chat_path, create_app, create_chat, mes
 use crate::harness::client::{Call, Client, Reply, RequestError};
 use crate::ledger::{App, Change, Chat, Ledger, Message};
 
-const WRITERS: u64 = 8;
+const LOAD_CLIENTS: u64 = 8;
 const CHATS: u64 = 3;
 
-/// The pause of a writer after a failed request.
+/// The pause of a client after a failed request.
 const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 
-/// The condition on which writers stop.
+/// The condition on which the clients of the load stop.
 #[derive(Clone, Debug)]
 pub enum StopCondition {
     /// Stop at the first request that could not be sent or whose outcome is unknown.
@@ -29,8 +29,9 @@ pub enum StopCondition {
     Signaled(watch::Receiver<bool>),
 }
 
-/// Creates an app, and starts writers that write to it, and less often to all other apps of the ledger. Each of their
-/// requests goes through a random client. Returns the token of the new app, and the writers.
+/// Creates an app, and starts the clients of the load, which write to it, and less often to all other apps of the
+/// ledger. Each of their requests goes through one of `clients`, chosen at random. Returns the token of the new app,
+/// and the tasks of the load's clients.
 pub async fn start(
     clients: &[Client],
     ledger: &Arc<Mutex<Ledger>>,
@@ -46,23 +47,23 @@ pub async fn start(
     }
     ledger.lock().await.apps.insert(token.clone(), app);
 
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        let writer = Writer {
+    let mut load_clients = JoinSet::new();
+    for index in 0..LOAD_CLIENTS {
+        let load_client = LoadClient {
             client: client.clone(),
             clients: clients.to_vec(),
             until: until.clone(),
             ledger: Arc::clone(ledger),
-            random: StdRng::seed_from_u64(seed ^ writer),
+            random: StdRng::seed_from_u64(seed ^ index),
             round_app: token.clone(),
             own_messages: Vec::new(),
             latest: None,
-            name: format!("round {round} writer {writer}"),
+            name: format!("round {round} client {index}"),
             written: 0,
         };
-        writers.spawn(writer.run());
+        load_clients.spawn(load_client.run());
     }
-    (token, writers)
+    (token, load_clients)
 }
 
 /// The reason why a request failed.
@@ -90,8 +91,9 @@ async fn send(call: Call<'_>) -> Result<Reply, SendFailure> {
     }
 }
 
-struct Writer {
-    /// The client of the current request, chosen at random from `clients`.
+/// A client of the load: sends one request after another.
+struct LoadClient {
+    /// The HTTP client of the current request, chosen at random from `clients`.
     client: Client,
     clients: Vec<Client>,
     until: StopCondition,
@@ -99,18 +101,18 @@ struct Writer {
     random: StdRng,
     /// The token of the app that this round began with.
     round_app: String,
-    /// The messages that this writer created and may change: app token, chat number and message number. No other writer
+    /// The messages that this client created and may change: app token, chat number and message number. No other client
     /// changes them.
     own_messages: Vec<(String, u64, u64)>,
     /// The response to the latest creation or edit of a message. Its consistency token covers all changes of
     /// `own_messages`.
     latest: Option<Reply>,
     name: String,
-    /// The number of texts that this writer has made.
+    /// The number of texts that this client has made.
     written: u64,
 }
 
-impl Writer {
+impl LoadClient {
     async fn run(mut self) {
         loop {
             if matches!(&self.until, StopCondition::Signaled(stop) if *stop.borrow()) {
@@ -135,11 +137,11 @@ impl Writer {
         }
     }
 
-    /// The sender of this writer's messages: `writer-1`, `writer-3` and so on, `None` if the writer's number is even.
+    /// The sender of this client's messages: `client-1`, `client-3` and so on, `None` if the client's number is even.
     fn sender(&self) -> Option<String> {
         let (_, number) = self.name.rsplit_once(' ').expect("a number");
         let number: u64 = number.parse().expect("a number");
-        (number % 2 == 1).then(|| format!("writer-{number}"))
+        (number % 2 == 1).then(|| format!("client-{number}"))
     }
 
     fn text(&mut self) -> String {
@@ -167,8 +169,8 @@ impl Writer {
     }
 
     async fn rename_app(&mut self) -> Result<(), SendFailure> {
-        // Only the first writer renames. If several did, the last name would be unknown.
-        if !self.name.ends_with("writer 0") {
+        // Only the first client renames. If several did, the last name would be unknown.
+        if !self.name.ends_with(" client 0") {
             return Ok(());
         }
         let name = self.text();
@@ -237,7 +239,7 @@ impl Writer {
         outcome.map(drop)
     }
 
-    /// Posts with an idempotency key, and repeats the request until a response gives its outcome or the writer must
+    /// Posts with an idempotency key, and repeats the request until a response gives its outcome or the client must
     /// stop. Any command API may give that response.
     async fn post_until_answered(&mut self, path: String, body: &Value) -> Result<Reply, SendFailure> {
         let key = format!("{:032x}", self.random.random::<u128>());
@@ -261,7 +263,7 @@ impl Writer {
         }
     }
 
-    /// Reads a message that this writer created, with the consistency token of `latest`.
+    /// Reads a message that this client created, with the consistency token of `latest`.
     async fn read_own_message(&mut self) -> Result<(), SendFailure> {
         let Some(latest) = self.latest.clone().filter(|_| !self.own_messages.is_empty()) else {
             return Ok(());
@@ -281,7 +283,7 @@ impl Writer {
         assert_eq!(
             Some(body),
             known_chat.messages[&message].body,
-            "{path}: the writer's own change is not visible"
+            "{path}: the client's own change is not visible"
         );
         Ok(())
     }
@@ -296,7 +298,7 @@ impl Writer {
         let call = self.client.put(message_path(&token, chat, message), &json!({ "body": body }));
         let outcome = send(call).await.map(|reply| self.latest = Some(reply));
         if outcome == Err(SendFailure::Lost) {
-            // The next audit settles the outcome. The writer does not change the message again: a second change could
+            // The next audit settles the outcome. The client does not change the message again: a second change could
             // be stored before or after this one.
             self.own_messages.swap_remove(index);
         }

@@ -71,7 +71,7 @@ async fn load_and_kill(
     random: &mut StdRng,
     least_messages: usize,
 ) {
-    let (_, writers) =
+    let (_, load_clients) =
         load::start(&[server.client()], ledger, round, random.random(), &StopCondition::ServerGone).await;
     sleep(Duration::from_millis(random.random_range(0..=300))).await;
     eventually("messages are written", async || {
@@ -80,7 +80,7 @@ async fn load_and_kill(
     .await;
     server.kill();
     // Each client stops at its first request without a response.
-    writers.join_all().await;
+    load_clients.join_all().await;
 }
 
 /// Sometimes starts a server and kills it within 80 ms, now and then repeatedly.

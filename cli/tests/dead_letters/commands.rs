@@ -179,7 +179,7 @@ async fn an_unreadable_event_is_listed_discarded_and_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rebuild_makes_an_event_that_was_damaged_after_it_was_applied_a_dead_letter() {
+async fn an_event_damaged_after_it_was_applied_becomes_a_dead_letter_in_a_rebuild() {
     let system = TestSystem::start(Topology::Embedded).await;
     let token = create_app(system.client(), "an app").await;
     create_chat(system.client(), &token).await;

@@ -16,7 +16,7 @@ struct Parameter {
 
 impl Parameter {
     /// Whether the route is a live feed.
-    fn is_of_live_feed(&self) -> bool {
+    fn belongs_to_live_feed(&self) -> bool {
         self.template.starts_with("/api") && self.template.ends_with("/events")
     }
 
@@ -38,7 +38,7 @@ impl Parameter {
             "last" => ("a number from 0 to 1000", is_zero),
             "track_total" => ("a number from 0 to 1000000000", is_zero),
             "before" | "after" if is_admin_route => ("a position in the log, a whole number", is_zero),
-            "after" if self.is_of_live_feed() => ("the `id` of an event, unchanged", none),
+            "after" if self.belongs_to_live_feed() => ("the `id` of an event, unchanged", none),
             "types" if self.template.contains("/chats/") => (types_of_chat, none),
             "types" => (types, none),
             "sender" => ("an id of 1 to 128 characters without control characters", any_text),
@@ -115,7 +115,7 @@ async fn a_malformed_query_parameter_is_named_with_the_values_that_it_takes() {
         for value in ["", "xyz", "-1", "0", "99999999999999999999"] {
             if accepts(value) {
                 // The answers of a tail and of a live feed don't end.
-                if !template.ends_with("/tail") && !parameter.is_of_live_feed() {
+                if !template.ends_with("/tail") && !parameter.belongs_to_live_feed() {
                     contract.get(format!("{path}{name}={value}")).await.expect(200);
                 }
                 continue;

@@ -141,7 +141,7 @@ async fn the_root_redirects_browsers_to_the_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_error_code_has_a_page_at_its_problem_type() {
+async fn every_error_code_has_a_page() {
     let contract = Contract::start().await;
     let codes = contract.document().json()["components"]["schemas"]["ErrorCode"]["enum"]
         .as_array()

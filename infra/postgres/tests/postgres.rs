@@ -22,7 +22,7 @@ use chat_ports::contract_tests::read_model::rows::{
 };
 use chat_ports::contract_tests::read_model::{
     TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder, retry, retry_queries,
-    tables_before_senders_are_extended_in_place,
+    tables_without_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -432,7 +432,7 @@ async fn tables_from_before_senders_are_extended_in_place_while_they_are_read() 
     let extended = retry_queries(WriterAndReader { writer, reader: Arc::new(reader) });
     let folder = tempfile::tempdir().unwrap();
     let fresh = retry_queries(open(folder.path()));
-    tables_before_senders_are_extended_in_place(&extended, &fresh).await;
+    tables_without_senders_are_extended_in_place(&extended, &fresh).await;
     assert_eq!(read_old(&mut old).await, ["edited", "message 3", "message 4"]);
     drop(extended);
 

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_that_begins_after_the_commit_is_not_searched() {
+    fn a_tail_is_not_searched_if_it_begins_after_the_commit() {
         let folder = tempfile::tempdir().unwrap();
         let (_writer, reader) = writer_and_remote_reader(folder.path());
         extend(&mut reader.begin_tail(LOG, Position::START), 6);

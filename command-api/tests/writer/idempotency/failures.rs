@@ -16,7 +16,7 @@ use crate::faults::{AppendFault, CallFault};
 on_all_engines! {
     a_repetition_gets_the_outcome_after_a_lost_response
     a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_append
-    an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_lease
+    a_key_is_blocked_no_longer_than_its_lease_if_its_owner_died_before_its_append
     an_app_keeps_the_first_generated_token_after_a_takeover_of_its_key
     an_append_that_arrives_after_a_takeover_of_the_key_adds_no_second_event
     a_late_append_is_answered_once_it_is_stored
@@ -62,7 +62,7 @@ async fn a_repetition_gets_the_outcome_at_once_after_the_owner_died_after_its_ap
     assert_eq!(cluster.bodies().await, ["a"]);
 }
 
-async fn an_owner_that_died_before_its_append_blocks_the_key_no_longer_than_its_lease(engines: Engines) {
+async fn a_key_is_blocked_no_longer_than_its_lease_if_its_owner_died_before_its_append(engines: Engines) {
     let cluster = Cluster::new(engines);
     let (dying, other) = (cluster.start_process().await, cluster.start_process().await);
     let app = other.create_app_with_chat().await;

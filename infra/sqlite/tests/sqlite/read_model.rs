@@ -18,7 +18,7 @@ use chat_ports::contract_tests::read_model::rows::{
 };
 use chat_ports::contract_tests::read_model::{
     TABLES_BEFORE_SENDERS, a_dry_run_leaves_nothing, a_named_lock_has_one_holder,
-    tables_before_senders_are_extended_in_place,
+    tables_without_senders_are_extended_in_place,
 };
 use chat_ports::read_model_contract;
 
@@ -257,7 +257,7 @@ async fn a_file_from_before_senders_is_extended_in_place_while_it_is_read() {
     let (writer, origin) = SqliteReadModelWriter::open(&path).unwrap();
     assert_eq!(origin, StorageOrigin::Existing);
     let extended = WriterAndReader { writer: Box::new(writer), reader: Arc::new(reader) };
-    tables_before_senders_are_extended_in_place(&extended, &open(folder.path())).await;
+    tables_without_senders_are_extended_in_place(&extended, &open(folder.path())).await;
     assert_eq!(read_old(), ["edited", "message 3", "message 4"]);
     drop(extended);
 

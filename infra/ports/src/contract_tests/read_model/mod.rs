@@ -3,7 +3,7 @@
 //! creates the read model.
 //!
 //! Three cases need more than `open`, so an adapter calls them in tests of its own: [`a_named_lock_has_one_holder`],
-//! [`a_dry_run_leaves_nothing`] and [`tables_before_senders_are_extended_in_place`].
+//! [`a_dry_run_leaves_nothing`] and [`tables_without_senders_are_extended_in_place`].
 
 mod commits;
 mod dead_letters;

@@ -160,7 +160,7 @@ pub async fn pages_of_one_sender_hold_no_other_messages(open: impl Fn() -> Write
 /// Checks that a read model with extended tables has the same content as a new one, and accepts the same changes.
 /// [`TABLES_BEFORE_SENDERS`] created the tables of `extended`, and a writer of this version then opened it. `fresh` is
 /// an empty read model.
-pub async fn tables_before_senders_are_extended_in_place(
+pub async fn tables_without_senders_are_extended_in_place(
     extended: &WriterAndReader,
     fresh: &WriterAndReader,
 ) {
