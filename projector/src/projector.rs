@@ -332,6 +332,7 @@ impl ProjectorTask {
         let store = Arc::clone(&self.store);
         let mut verification = pin!(store.verify());
         let mut is_verified = origin == StorageOrigin::Created;
+        let mut has_begun_live = false;
         let mut head_poll = interval(HEAD_POLL_INTERVAL);
         head_poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -344,6 +345,10 @@ impl ProjectorTask {
                 _ = head_poll.tick() => {
                     self.check_log(log, projection.checkpoint().position).await?;
                     projection.verify_checkpoint().await?;
+                    if !has_begun_live && self.reporter.state() == ProjectorState::Live {
+                        projection.begin_live().await?;
+                        has_begun_live = true;
+                    }
                 }
                 batch = read_ahead.next_batch() => {
                     self.apply_batch(log, &mut *projection, &mut read_ahead, batch?).await?;

@@ -11,10 +11,15 @@ const SMALL_SEGMENT_DOCS: u32 = 1_000;
 /// segments of these sizes.
 const COMMIT_SEGMENT_DOCS: u32 = 10_000;
 
-/// The least number of large segments of one tier that are merged together. A merge rewrites its segments, so the
-/// greater this number is, the less often a message is rewritten. Each additional segment costs a search some
-/// microseconds.
+/// The least number of large segments of one tier that are merged together in an index that is live. A merge rewrites
+/// its segments, so the greater this number is, the less often a message is rewritten. Each additional segment costs a
+/// search some microseconds.
 const LARGE_SEGMENTS_PER_MERGE: usize = 16;
+
+/// The same number while the index catches up with the log. More segments are merged at once, so that a message is
+/// rewritten once instead of twice. The segments' files are mapped into memory, and the operating system limits the
+/// number of mappings, so merges are not deferred altogether.
+const LARGE_SEGMENTS_PER_CATCH_UP_MERGE: usize = 64;
 
 /// Merges small segments early and large ones late.
 #[derive(Debug)]
@@ -23,12 +28,22 @@ pub(crate) struct SizeTieredMergePolicy {
     large: LogMergePolicy,
 }
 
-impl Default for SizeTieredMergePolicy {
-    fn default() -> Self {
+impl SizeTieredMergePolicy {
+    /// The policy of an index that has caught up with the log.
+    pub fn live() -> Self {
+        Self::new(LARGE_SEGMENTS_PER_MERGE)
+    }
+
+    /// The policy of an index that catches up with the log.
+    pub fn catching_up() -> Self {
+        Self::new(LARGE_SEGMENTS_PER_CATCH_UP_MERGE)
+    }
+
+    fn new(large_segments_per_merge: usize) -> Self {
         let (mut small, mut large) = (LogMergePolicy::default(), LogMergePolicy::default());
         small.set_min_layer_size(SMALL_SEGMENT_DOCS);
         large.set_min_layer_size(COMMIT_SEGMENT_DOCS);
-        large.set_min_num_segments(LARGE_SEGMENTS_PER_MERGE);
+        large.set_min_num_segments(large_segments_per_merge);
         Self { small, large }
     }
 }
@@ -51,16 +66,16 @@ mod tests {
     use super::*;
     use crate::schema::schema;
 
-    /// The number of segments in each merge, given the sizes of all segments.
+    /// The number of segments in each merge of a live index, given the sizes of all segments.
     fn merge_sizes(sizes: &[u32]) -> Vec<usize> {
+        merge_sizes_by(&SizeTieredMergePolicy::live(), sizes)
+    }
+
+    fn merge_sizes_by(policy: &SizeTieredMergePolicy, sizes: &[u32]) -> Vec<usize> {
         let index = Index::create_in_ram(schema().0);
         let segments: Vec<_> =
             sizes.iter().map(|size| index.new_segment_meta(SegmentId::generate_random(), *size)).collect();
-        SizeTieredMergePolicy::default()
-            .compute_merge_candidates(&segments)
-            .iter()
-            .map(|merge| merge.0.len())
-            .collect()
+        policy.compute_merge_candidates(&segments).iter().map(|merge| merge.0.len()).collect()
     }
 
     #[test]
@@ -74,5 +89,12 @@ mod tests {
         assert_eq!(merge_sizes(&[2_000; 15]), Vec::<usize>::new());
         let two_tiers: Vec<u32> = (0..16).map(|index| 1_000 + index * 500).chain([300_000; 15]).collect();
         assert_eq!(merge_sizes(&two_tiers), [16]);
+    }
+    #[test]
+    fn an_index_that_catches_up_merges_large_segments_later() {
+        let catching_up = SizeTieredMergePolicy::catching_up();
+        assert_eq!(merge_sizes_by(&catching_up, &[30_000; 63]), Vec::<usize>::new());
+        assert_eq!(merge_sizes_by(&catching_up, &[30_000; 64]), [64]);
+        assert_eq!(merge_sizes_by(&catching_up, &[10; 8]), [8]);
     }
 }

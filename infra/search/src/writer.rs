@@ -13,7 +13,7 @@ use chat_ports::dead_letter::DeadLetter;
 use chat_ports::event_store::LogId;
 use chat_ports::projection_checkpoint::{ProjectionCheckpoint, StorageOrigin};
 use chat_ports::search_index::{Document, IndexChanges, MessageKey, SearchError};
-use tantivy::indexer::{IndexWriterOptions, NoMergePolicy, UserOperation};
+use tantivy::indexer::{IndexWriterOptions, MergePolicy, NoMergePolicy, UserOperation};
 use tantivy::schema::document::CompactDocValue;
 use tantivy::{Document as DocumentTrait, Index, IndexWriter, TantivyDocument};
 
@@ -56,6 +56,8 @@ pub struct TantivyIndexWriter {
     reader: TantivyIndex,
     /// `None` after a failed commit, whose outcome is unknown, until [`Self::recover`] opens tantivy's writer again.
     writer: Option<TantivyWriter>,
+    /// Whether [`Self::begin_live`] was called.
+    is_live: bool,
 }
 
 type TantivyWriter = IndexWriter<BoxedDocument>;
@@ -100,7 +102,7 @@ impl TantivyIndexWriter {
             }
             Err(error) => return Err(error),
         };
-        let mut writer = open_tantivy_writer(&index)?;
+        let mut writer = open_tantivy_writer(&index, SizeTieredMergePolicy::catching_up())?;
         if index.load_metas().map_err(classify_error)?.payload.is_none() {
             // New, or the process crashed before this first commit.
             commit(&mut writer, ProjectionCheckpoint::default())?;
@@ -110,7 +112,14 @@ impl TantivyIndexWriter {
         let reader = TantivyIndex::for_writer(dir, index)?;
         let folder_id = FileId::for_path(dir).map_err(unavailable)?;
         Ok((
-            Self { dir: dir.to_owned(), folder_id, fields: schema().1, reader, writer: Some(writer) },
+            Self {
+                dir: dir.to_owned(),
+                folder_id,
+                fields: schema().1,
+                reader,
+                writer: Some(writer),
+                is_live: false,
+            },
             origin,
         ))
     }
@@ -239,12 +248,40 @@ impl TantivyIndexWriter {
         committed
     }
 
+    /// Merges segments for fast searches from now on. A new writer expects that it has to catch up with the log, and
+    /// defers merges. If merges that were deferred are due, makes an empty commit, which starts them.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub fn begin_live(&mut self) -> Result<(), SearchError> {
+        self.recover()?;
+        self.is_live = true;
+        let Some(writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
+        let policy = SizeTieredMergePolicy::live();
+        let segments = writer.index().searchable_segment_metas().map_err(classify_error);
+        let has_due_merges = match &segments {
+            Ok(segments) => !policy.compute_merge_candidates(segments).is_empty(),
+            Err(_) => true,
+        };
+        writer.set_merge_policy(Box::new(policy));
+        if !has_due_merges {
+            self.writer = Some(writer);
+            return Ok(());
+        }
+        self.finish_commit(writer, self.checkpoint(), segments.map(drop))
+    }
+
     /// Recovers if the last commit failed: discards that commit's changes in memory, and loads the newest commit on
     /// disk.
     pub fn recover(&mut self) -> Result<(), SearchError> {
         if self.writer.is_none() {
             let index = index_folder::open(&self.dir)?;
-            self.writer = Some(open_tantivy_writer(&index)?);
+            let policy = if self.is_live {
+                SizeTieredMergePolicy::live()
+            } else {
+                SizeTieredMergePolicy::catching_up()
+            };
+            self.writer = Some(open_tantivy_writer(&index, policy)?);
             self.reader.load_committed()?;
         }
         Ok(())
@@ -301,14 +338,17 @@ impl Drop for TantivyIndexWriter {
 }
 
 /// Opens tantivy's writer with few threads: a projection is one sequence of commits, and the machine has other work.
-fn open_tantivy_writer(index: &Index) -> Result<TantivyWriter, SearchError> {
+fn open_tantivy_writer(
+    index: &Index,
+    merge_policy: SizeTieredMergePolicy,
+) -> Result<TantivyWriter, SearchError> {
     let options = IndexWriterOptions::builder()
         .num_worker_threads(INDEXING_THREADS)
         .num_merge_threads(1)
         .memory_budget_per_thread(MEMORY_PER_THREAD)
         .build();
     let writer: TantivyWriter = index.writer_with_options(options).map_err(classify_error)?;
-    writer.set_merge_policy(Box::new(SizeTieredMergePolicy::default()));
+    writer.set_merge_policy(Box::new(merge_policy));
     clean_up_after_previous_writer(&writer)?;
     Ok(writer)
 }

@@ -38,6 +38,12 @@ pub trait Projection: Send + 'static {
         Ok(())
     }
 
+    /// Begins the upkeep that is deferred while the projection catches up. Called once, within about a second after the
+    /// projector has become live. Does nothing by default.
+    async fn begin_live(&mut self) -> Result<(), ProjectionError> {
+        Ok(())
+    }
+
     /// Replaces the log id of the checkpoint by the id of a new incarnation of the log. The new incarnation has all
     /// events that are folded.
     async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError>;

@@ -41,6 +41,13 @@ impl CommitSink {
         }
     }
 
+    fn begin_live(&mut self) -> Result<(), SearchError> {
+        match self {
+            Self::Index(writer) => writer.begin_live(),
+            Self::DryRun => Ok(()),
+        }
+    }
+
     fn adopt_log(&mut self, log: LogId) -> Result<(), SearchError> {
         match self {
             Self::Index(writer) => writer.adopt_log(log),
@@ -127,6 +134,12 @@ impl Projection for SearchProjection {
             )),
             _ => Ok(()),
         }
+    }
+
+    async fn begin_live(&mut self) -> Result<(), ProjectionError> {
+        let mut sink = self.take_sink()?;
+        self.sink = Some(run_blocking(move || sink.begin_live().map(|()| sink)).await?);
+        Ok(())
     }
 
     async fn adopt_log(&mut self, log: LogId) -> Result<(), ProjectionError> {

@@ -92,6 +92,34 @@ fn an_interrupted_merge_does_not_bring_back_documents_replaced_after_the_restart
     assert_eq!(reader.search(&request("final")).unwrap().total.count(), 1);
 }
 
+/// Merges of large segments are deferred while an index catches up with the log.
+#[test]
+fn deferred_merges_start_when_the_index_is_live() {
+    const LIVE_SEGMENTS_PER_MERGE: usize = 16;
+    let mut fixture = Fixture::new();
+    for segment in 0..LIVE_SEGMENTS_PER_MERGE as u64 {
+        fixture.upsert((1..=1_000).map(|number| message(segment * 1_000 + number, "text")).collect());
+    }
+    let dir = fixture.dir();
+    let Fixture { folder: _folder, writer, index } = fixture;
+    // Closing the writer waits for its merges.
+    drop((writer, index));
+    let (mut writer, _) = open_when_free(&dir);
+    assert_eq!(segment_count(&dir), LIVE_SEGMENTS_PER_MERGE);
+    let checkpoint = writer.checkpoint();
+    writer.begin_live().unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while segment_count(&dir) == LIVE_SEGMENTS_PER_MERGE {
+        assert!(Instant::now() < deadline, "the merge did not start, or did not end");
+        sleep(Duration::from_millis(5));
+    }
+    assert_eq!(writer.checkpoint(), checkpoint);
+    let reader = writer.reader();
+    reader.refresh().unwrap();
+    assert_eq!(segment_count(&dir), 1);
+    assert_eq!(reader.documents(&[key(1), key(16_000)]).unwrap().len(), 2);
+}
+
 /// A writer that is dropped waits for its merges. Without the wait, a merge that ends while the writer is dropped would
 /// leave a list of segments whose files are removed.
 #[test]
