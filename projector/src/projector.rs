@@ -59,7 +59,7 @@ pub struct ProjectorHandle {
     pub status: watch::Receiver<ProjectorStatus>,
     /// The projector's task. It ends after a shutdown request, once the current batch is finished.
     pub join: JoinHandle<()>,
-    publishes_gauges: Arc<AtomicBool>,
+    is_in_use: Arc<AtomicBool>,
 }
 
 impl ProjectorHandle {
@@ -68,10 +68,11 @@ impl ProjectorHandle {
         self.status.clone().wait_for(|status| status.position >= position).await.is_ok()
     }
 
-    /// Sets whether the projector publishes the gauges of its projection. A new projector publishes them. If several
-    /// projectors run for one projection, only one of them should.
-    pub fn set_publishes_gauges(&self, publishes_gauges: bool) {
-        self.publishes_gauges.store(publishes_gauges, Ordering::Relaxed);
+    /// Sets whether queries are answered from what the projector writes. Only then does it publish the gauges of its
+    /// projection, and begin the [upkeep](crate::projection::Projection::begin_live) that makes queries fast. A new projector is in
+    /// use. Of several projectors for one projection, only one may be.
+    pub fn set_in_use(&self, is_in_use: bool) {
+        self.is_in_use.store(is_in_use, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +86,7 @@ pub fn spawn_projector(
 ) -> ProjectorHandle {
     let reporter = StatusReporter::new(store.projection());
     let status = reporter.subscribe();
-    let publishes_gauges = reporter.gauge_switch();
+    let is_in_use = reporter.in_use_switch();
     let heartbeats = publish_heartbeats(store.heartbeats(), status.clone());
     let task = ProjectorTask {
         policy,
@@ -102,7 +103,7 @@ pub fn spawn_projector(
         // `run` drops the sender of the status when it returns. Without a sender, the heartbeats end too.
         tokio::join!(task.run(), heartbeats);
     });
-    ProjectorHandle { status, join, publishes_gauges }
+    ProjectorHandle { status, join, is_in_use }
 }
 
 /// Reasons why a projector stops following the log.
@@ -345,7 +346,8 @@ impl ProjectorTask {
                 _ = head_poll.tick() => {
                     self.check_log(log, projection.checkpoint().position).await?;
                     projection.verify_checkpoint().await?;
-                    if !has_begun_live && self.reporter.state() == ProjectorState::Live {
+                    if !has_begun_live && self.reporter.is_in_use() && self.reporter.state() == ProjectorState::Live
+                    {
                         projection.begin_live().await?;
                         has_begun_live = true;
                     }

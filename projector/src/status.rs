@@ -111,7 +111,7 @@ impl ProjectorStatus {
 pub(crate) struct StatusReporter {
     status: watch::Sender<ProjectorStatus>,
     metrics: Metrics,
-    publishes_gauges: Arc<AtomicBool>,
+    is_in_use: Arc<AtomicBool>,
 }
 
 struct Metrics {
@@ -144,14 +144,19 @@ impl StatusReporter {
         Self {
             status: watch::Sender::new(ProjectorStatus::new(projection.as_str())),
             metrics: Metrics::register(projection),
-            publishes_gauges: Arc::new(true.into()),
+            is_in_use: Arc::new(true.into()),
         }
     }
 
-    /// Returns the switch that turns the gauges on and off. Only one of several generations of a projection may set
-    /// them.
-    pub(crate) fn gauge_switch(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.publishes_gauges)
+    /// Returns the switch behind [`Self::is_in_use`].
+    pub(crate) fn in_use_switch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_in_use)
+    }
+
+    /// Whether queries are answered from what the projector writes. Only one of several generations of a projection may
+    /// set the gauges.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.is_in_use.load(Ordering::Relaxed)
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<ProjectorStatus> {
@@ -174,7 +179,7 @@ impl StatusReporter {
             status.head = status.head.max(status.position);
             *status != before
         });
-        if !self.publishes_gauges.load(Ordering::Relaxed) {
+        if !self.is_in_use() {
             return;
         }
         let status = self.status.borrow();

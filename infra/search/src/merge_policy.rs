@@ -90,6 +90,7 @@ mod tests {
         let two_tiers: Vec<u32> = (0..16).map(|index| 1_000 + index * 500).chain([300_000; 15]).collect();
         assert_eq!(merge_sizes(&two_tiers), [16]);
     }
+
     #[test]
     fn an_index_that_catches_up_merges_large_segments_later() {
         let catching_up = SizeTieredMergePolicy::catching_up();

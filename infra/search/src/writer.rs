@@ -248,27 +248,24 @@ impl TantivyIndexWriter {
         committed
     }
 
-    /// Merges segments for fast searches from now on. A new writer expects that it has to catch up with the log, and
-    /// defers merges. If merges that were deferred are due, makes an empty commit, which starts them.
+    /// Merges segments for fast searches from now on, and starts the merges that were deferred. A new writer expects
+    /// that it has to catch up with the log, and defers merges.
     ///
     /// # Errors
-    /// Those of [`Self::commit`].
+    /// [`SearchError::Unavailable`] if the list of segments can't be read.
     pub fn begin_live(&mut self) -> Result<(), SearchError> {
-        self.recover()?;
         self.is_live = true;
-        let Some(writer) = self.writer.take() else { return Err(SearchError::CheckpointMoved) };
+        // After a failed commit, [`Self::recover`] opens a writer with the policy of a live index.
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let policy = SizeTieredMergePolicy::live();
-        let segments = writer.index().searchable_segment_metas().map_err(classify_error);
-        let has_due_merges = match &segments {
-            Ok(segments) => !policy.compute_merge_candidates(segments).is_empty(),
-            Err(_) => true,
-        };
-        writer.set_merge_policy(Box::new(policy));
-        if !has_due_merges {
-            self.writer = Some(writer);
-            return Ok(());
+        let segments = writer.index().searchable_segment_metas().map_err(classify_error)?;
+        for merge in policy.compute_merge_candidates(&segments) {
+            // The merge runs in the background. If it fails, or if another merge of these segments ends first, the
+            // segments stay as they are.
+            drop(writer.merge(&merge.0));
         }
-        self.finish_commit(writer, self.checkpoint(), segments.map(drop))
+        writer.set_merge_policy(Box::new(policy));
+        Ok(())
     }
 
     /// Recovers if the last commit failed: discards that commit's changes in memory, and loads the newest commit on

@@ -93,8 +93,7 @@ impl LocalProjector {
         }
         let (stop_sender, stop_receiver) = watch::channel(false);
         let handle = spawn_projector(store, Arc::clone(&log) as _, policy, stop_receiver);
-        // In a server, the gauges are those of the live generation.
-        handle.set_publishes_gauges(false);
+        handle.set_in_use(false);
         Self { generation_id, log, handle, stop_sender }
     }
 

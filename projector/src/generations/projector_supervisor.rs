@@ -143,7 +143,7 @@ impl SupervisorTask {
         self.start_generation_in_use(&mut in_use).await;
         let mut shutdown = self.context.shutdown.clone();
         loop {
-            self.update_gauge_owner(in_use);
+            self.update_in_use(in_use);
             let Some(mut status) = self.running.get(&in_use).map(|projector| projector.handle.status.clone())
             else {
                 break;
@@ -198,7 +198,7 @@ impl SupervisorTask {
             RecoveryPolicy::Rebuild,
             stop_receiver,
         );
-        handle.set_publishes_gauges(self.running.is_empty());
+        handle.set_in_use(self.running.is_empty());
         let status = handle.status.clone();
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, status);
         self.running.insert(generation, RunningProjector { handle, stop, superseded_at: None });
@@ -249,10 +249,10 @@ impl SupervisorTask {
         }
     }
 
-    /// Lets only the projector of the generation in use set the gauges.
-    fn update_gauge_owner(&self, in_use: Generation) {
+    /// Tells each projector whether its generation is the one in use.
+    fn update_in_use(&self, in_use: Generation) {
         for (generation, running) in &self.running {
-            running.handle.set_publishes_gauges(*generation == in_use);
+            running.handle.set_in_use(*generation == in_use);
         }
     }
 

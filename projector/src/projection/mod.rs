@@ -38,8 +38,8 @@ pub trait Projection: Send + 'static {
         Ok(())
     }
 
-    /// Begins the upkeep that is deferred while the projection catches up. Called once, within about a second after the
-    /// projector has become live. Does nothing by default.
+    /// Begins the upkeep that is deferred while the projection catches up. Called once after each opening, within about
+    /// a second after the projector is live and [in use](crate::ProjectorHandle::set_in_use). Does nothing by default.
     async fn begin_live(&mut self) -> Result<(), ProjectionError> {
         Ok(())
     }
