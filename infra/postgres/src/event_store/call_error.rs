@@ -3,6 +3,7 @@
 use sqlx::Error;
 use thiserror::Error;
 
+use super::schema::SCHEMA;
 use crate::error::{PoolTimeout, ResponseTimeout, ServerError, sqlstate};
 use chat_ports::event_store::EventStoreError;
 
@@ -32,6 +33,20 @@ pub(super) enum CallError {
         "the role {user} got no rights: only {owner}, the owner of the event log's tables, can grant them"
     )]
     NotGranted { user: String, owner: String },
+    #[error(
+        "the event log belongs to {owner}, and only {owner} can grant rights on it; if {owner} is the user of the processes, one \
+         of them has created the log: while it has no events, drop the schema {SCHEMA} and repeat the command"
+    )]
+    OwnedByOther {
+        owner: String,
+        #[source]
+        refusal: ServerError,
+    },
+    #[error(
+        "{0}, the user of the processes, would own the event log, so the processes could change its events: run the command as \
+         another user"
+    )]
+    GrantToSelf(String),
     #[error("the role {0} does not exist: create it first, for example with `createuser --pwprompt`")]
     NoRole(String),
     #[error("there is no event log in this database: `chat-api events setup` creates it")]
@@ -151,6 +166,8 @@ impl From<CallError> for EventStoreError {
             | CallError::NoDatabase(_)
             | CallError::NoRight(_)
             | CallError::NotGranted { .. }
+            | CallError::OwnedByOther { .. }
+            | CallError::GrantToSelf(_)
             | CallError::NoRole(_)
             | CallError::NoLog
             | CallError::MayNotCreate { .. }

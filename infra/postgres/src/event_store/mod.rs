@@ -74,11 +74,11 @@ impl PostgresEventStore {
     }
 
     /// Creates the log, unless it exists, and grants `program_user` the rights that a process needs. The user who
-    /// creates the log owns its tables.
+    /// creates the log owns its tables, and may change them, so it must be another one than `program_user`.
     pub async fn set_up(url: &PostgresUrl, program_user: Option<&str>) -> Result<(), EventStoreError> {
         let mut connection = LogServer::new(url).connect().await?;
         let set_up = async {
-            schema::prepare(&mut connection, IfMissing::Create).await?;
+            schema::set_up(&mut connection, program_user).await?;
             match program_user {
                 Some(user) => schema::grant(&mut connection, user).await,
                 None => Ok(()),

@@ -52,6 +52,28 @@ pub(super) async fn prepare(connection: &mut PgConnection, if_missing: IfMissing
     if version > VERSION { Err(CallError::NewerVersion(version, VERSION)) } else { Ok(()) }
 }
 
+/// As [`prepare`], for an operator who sets up the log for `program_user`. Refuses to create a log that `program_user`
+/// would own.
+pub(super) async fn set_up(
+    connection: &mut PgConnection,
+    program_user: Option<&str>,
+) -> Result<(), CallError> {
+    let (user, owner): (String, Option<String>) = query_as(
+        "SELECT current_user::text, (SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'log')",
+    )
+    .bind(SCHEMA)
+    .fetch_one(&mut *connection)
+    .await?;
+    if owner.is_none() && program_user == Some(user.as_str()) {
+        return Err(CallError::GrantToSelf(user));
+    }
+    prepare(connection, IfMissing::Create).await.map_err(|error| match (error, owner) {
+        (CallError::NoRight(refusal), Some(owner)) => CallError::OwnedByOther { owner, refusal },
+        (other, _) => other,
+    })
+}
+
 /// Whether the database has an event log.
 pub(super) async fn has_log(connection: &mut PgConnection) -> Result<bool, CallError> {
     Ok(inspect(connection).await? == SchemaState::Log)

@@ -108,11 +108,23 @@ async fn a_user_without_rights_is_told_how_to_set_up_the_log() {
             format!("there is no event log in this database, and the user {user} may not create it");
         assert!(refused.starts_with(&sentence), "{refused}");
     }
+    let refused = setup_refusal(&url, Some(&user)).await;
+    assert!(
+        refused.starts_with(&format!("{user}, the user of the processes, would own the event log")),
+        "{refused}"
+    );
     until_answered(async || PostgresEventStore::set_up(&database.url, None).await).await.unwrap();
-    for refused in [refusal(&url).await, setup_refusal(&url, Some(&user)).await] {
-        let sentence = "the user lacks a right on the event log: the owner of its tables grants";
-        assert!(refused.starts_with(sentence), "{refused}");
-    }
+    let refused = refusal(&url).await;
+    assert!(
+        refused.starts_with("the user lacks a right on the event log: the owner of its tables grants"),
+        "{refused}"
+    );
+    let refused = setup_refusal(&url, Some(&user)).await;
+    let owner = refused.strip_prefix("the event log belongs to ").and_then(|rest| rest.split(',').next());
+    assert!(
+        owner.is_some_and(|owner| refused.contains(&format!("and only {owner} can grant rights"))),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
