@@ -1,6 +1,6 @@
 //! Rebuilds: new generations are built beside the live ones, compared with them, and promoted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chat_domain::operator_action::RebuildStarted;
@@ -26,6 +26,10 @@ const ESTIMATED_EVENTS_PER_SECOND: u64 = 30_000;
 
 /// How long a rebuild waits for another process to release the lock of a generation.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for a generation that this rebuild has had open. After a failure, a merge of the index that is still running
+/// in this process keeps the lock until it ends, which takes minutes in a large index.
+const REOPEN_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Options of a rebuild.
 #[derive(Clone, Debug)]
@@ -231,13 +235,15 @@ async fn build_and_promote(
     projectors: &LocalProjectors<'_>,
 ) -> Result<(RebuildReport, Vec<(ProjectionGeneration, bool)>), ProjectionsError> {
     let mut standing_by_since: HashMap<ProjectionName, Instant> = HashMap::new();
+    let mut opened: HashSet<ProjectionName> = HashSet::new();
     projectors
         .wait_until(Phase::Folding, async |projector, status| {
             let ProjectionGeneration { projection, generation } = projector.generation_id;
             if status.state == ProjectorState::StandingBy {
                 let since = *standing_by_since.entry(projection).or_insert_with(Instant::now);
                 // The engine may take a moment to release the lock of a rebuild that was killed.
-                if since.elapsed() < LOCK_TIMEOUT {
+                let timeout = if opened.contains(&projection) { REOPEN_TIMEOUT } else { LOCK_TIMEOUT };
+                if since.elapsed() < timeout {
                     return Ok(false);
                 }
                 return Err(ProjectionsError::Busy(format!(
@@ -247,6 +253,9 @@ async fn build_and_promote(
                 )));
             }
             standing_by_since.remove(&projection);
+            if matches!(status.state, ProjectorState::Rebuilding | ProjectorState::CatchingUp) {
+                opened.insert(projection);
+            }
             match until {
                 Some(until) => Ok(status.position >= until
                     || projections.has_no_events_between(status.position, until).await?),
