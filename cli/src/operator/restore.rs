@@ -105,6 +105,9 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
         BackupError::OnlyEventsMatch { .. } => {
             Failure::new(format!("nothing was restored: {error}. --accept-altered-file restores it"))
         }
+        BackupError::Altered { .. } => Failure::new(format!(
+            "nothing was restored: {error}. Its events differ or can't be read, so restore another backup"
+        )),
         error => backup_failure("nothing was restored", error, PathUse::Data),
     })?;
     let manifest = plan.manifest.clone();
@@ -114,8 +117,10 @@ async fn restore(arguments: &RestoreArgs) -> Result<Answer, Failure> {
         more.extend(leftovers.iter().map(|leftover| ("rename", leftover.clone())));
         let text = describe(&manifest, &more);
         let data = json!({ "manifest": manifest, "leftovers": leftovers, "restored": null });
-        return Ok(Answer::new(&data, text)?
-            .with_diagnostic(Severity::Note, "the backup is sound; nothing was done, --execute does it"));
+        return Ok(Answer::new(&data, text)?.with_diagnostic(
+            Severity::Note,
+            "the backup is unaltered; nothing was done, --execute does it",
+        ));
     };
     let restored = plan.execute(&operator, &reason).await;
     let restored =
