@@ -327,10 +327,20 @@ async fn filter_address(
     let problem = "Give a position, such as 1200, or a time, such as 2026-11-29 21:58.";
     let point = LogPoint::parse(&to_parsable(&point));
     let point = point.ok_or_else(|| FormError::Field(FieldProblem::new("jump", problem)))?;
-    let position = point.resolve(console.log()).await.map_err(|error| ConsoleError::unavailable(&error))?;
+    let unavailable = |error| ConsoleError::unavailable(&error);
+    let position = point.resolve(console.log()).await.map_err(unavailable)?;
     // The list is to begin with the event at the position, and the bound `before` leaves out its own position.
-    let before = position.get().saturating_add(1);
-    Ok(filter.href(&[("before", before.to_string())]))
+    let before = if console.log().has_contiguous_positions() {
+        Some(Position::new(position.get().saturating_add(1)))
+    } else {
+        // The bound must be the position of an event.
+        let next = console.log().read_all(position, 1).await.map_err(unavailable)?.pop();
+        next.map(|event| event.position)
+    };
+    Ok(match before {
+        Some(before) => filter.href(&[("before", before.to_string())]),
+        None => filter.href(&[]),
+    })
 }
 
 /// `GET /console/events/tail`: new events as server-sent events, each a row of the list in HTML.

@@ -95,7 +95,7 @@ struct StatePage {
     position: Position,
     /// The warning that the requested point is beyond the head or in the future.
     remark: Option<String>,
-    /// When the event at the position, or the last one before it, was recorded.
+    /// When the event at the position was recorded. `None` if there is none.
     recorded: Option<Time>,
     /// The position of the subject's creation.
     created: Position,
@@ -134,8 +134,7 @@ pub(crate) async fn show_state(
         neighbouring_changes(console.log(), address.subject, position).await.map_err(unavailable)?;
     drop(permit);
     let head = console.log().head().await.map_err(unavailable)?;
-    let end = Position::new(position.get().saturating_add(1));
-    let last = console.log().read_all_backwards(Some(end), 1).await.map_err(unavailable)?.pop();
+    let event = console.log().event_at(position).await.map_err(unavailable)?;
     let mut fields = Vec::with_capacity(state.fields.len());
     for field in &state.fields {
         let set_by = ReferenceRow::load(console, &field.set_by).await?;
@@ -153,7 +152,7 @@ pub(crate) async fn show_state(
         address,
         position,
         remark: resolved.remark.map(|remark| remark.message),
-        recorded: last.map(|event| Time(event.recorded_at)),
+        recorded: event.map(|event| Time(event.recorded_at)),
         created,
         head,
         existence: ExistenceView::from_existence(state.existence),

@@ -229,8 +229,11 @@ impl Scan {
                 };
                 Ok(Some(by_time.max(filter.after.unwrap_or(Position::START))))
             }
-            // The start of the scan limits its last read.
-            Order::NewestFirst if filter.before.is_none() && filter.after.is_some() => {
+            // The start of the scan limits its last read. Where positions are not contiguous, they are much further apart
+            // than 1, so they limit no read, and a read can only start at the position of an event.
+            Order::NewestFirst
+                if log.has_contiguous_positions() && filter.before.is_none() && filter.after.is_some() =>
+            {
                 Ok(Some(Position::new(log.head().await?.get().saturating_add(1))))
             }
             Order::NewestFirst => Ok(filter.before),
@@ -258,8 +261,9 @@ impl Scan {
 }
 
 /// The number of positions between `from`, where the next read of the whole log starts, and the end of the filter's
-/// positions. There are at most as many events, so a read of this size does not fail because of a damaged event beyond
-/// them. `None` if the filter has no such end.
+/// positions. There are at most as many events. Where positions are contiguous and no event between them is missing, there
+/// are exactly as many, so a read of this size does not fail because of a damaged event beyond them. `None` if the filter
+/// has no such end.
 fn positions_left(filter: &EventFilter, order: Order, from: Option<Position>) -> Option<usize> {
     let (after, before) = match order {
         Order::OldestFirst => (from.unwrap_or(Position::START), filter.before?),

@@ -7,7 +7,7 @@ use chat_ports::event_store::{EventStore, EventStoreError, ReadStart, RecordedEv
 
 use super::time::MAX_CLOCK_SKEW_MS;
 
-/// The number of events per read of a search that reads backwards.
+/// The number of events per read of a search that reads event by event.
 const BATCH_EVENTS: usize = 256;
 
 /// Finds the first revision of a stream after a position, by binary search, because positions rise with revisions.
@@ -121,12 +121,17 @@ async fn last_position_recorded_before(
 /// single events before it at distances 1, 2, 4 and so on.
 ///
 /// Events recorded by a wrong clock usually form one run. If positions are contiguous, a probe hits the run if the
-/// run has at least as many events as lie between the run and the position.
+/// run has at least as many events as lie between the run and the position. If positions are not contiguous, a read can
+/// only start at the position of an event: `position` must be one, and the [`BATCH_EVENTS`] events before it are probed
+/// instead.
 pub(super) async fn probe_finds_event_up_to(
     log: &dyn EventStore,
     position: Position,
     condition: impl Fn(&RecordedEvent) -> bool,
 ) -> Result<bool, EventStoreError> {
+    if !log.has_contiguous_positions() {
+        return Ok(log.read_all_backwards(Some(position), BATCH_EVENTS).await?.iter().any(condition));
+    }
     let mut distance: u64 = 0;
     loop {
         let Some(probed) = position.get().checked_sub(distance) else { return Ok(false) };
@@ -145,6 +150,9 @@ pub(super) async fn probe_finds_event_after(
     position: Position,
     condition: impl Fn(&RecordedEvent) -> bool,
 ) -> Result<bool, EventStoreError> {
+    if !log.has_contiguous_positions() {
+        return Ok(log.read_all(position, BATCH_EVENTS).await?.iter().any(condition));
+    }
     let mut distance: u64 = 0;
     loop {
         let after = Position::new(position.get().saturating_add(distance));

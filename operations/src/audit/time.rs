@@ -9,8 +9,8 @@ use serde::Serializer;
 ///
 /// The writer of an event sets its time, so times need not rise with positions. A read bounded by time therefore does
 /// not end at the first event outside the bound, but only at an event outside it by more than this difference. In case
-/// clocks differ by more, such a read also probes events beyond its ends, at growing distances, and reads on if one of
-/// them is within the bound. It may still miss events; a read bounded by positions misses none.
+/// clocks differ by more, such a read also probes events beyond its ends, and reads on if one of them is within the bound.
+/// It may still miss events; a read bounded by positions misses none.
 pub const MAX_CLOCK_SKEW_MS: i64 = 60_000;
 
 /// Units of durations, in milliseconds.

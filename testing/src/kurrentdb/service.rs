@@ -27,7 +27,7 @@ use chat_kurrentdb_protocol::streams::read_req::options::{
 use chat_kurrentdb_protocol::streams::read_resp::{Content, StreamNotFound};
 use chat_kurrentdb_protocol::streams::streams_server::Streams;
 use chat_kurrentdb_protocol::streams::{BatchAppendReq, BatchAppendResp, ReadReq, ReadResp};
-use chat_kurrentdb_protocol::{Duration as WireDuration, Empty, StreamIdentifier, uuid};
+use chat_kurrentdb_protocol::{AllStreamPosition, Duration as WireDuration, Empty, StreamIdentifier, uuid};
 
 use super::connections::ConnectionId;
 use super::faults::{AppendFaults, Fault};
@@ -200,7 +200,7 @@ impl Streams for Service {
                     return Ok(Response::new(Box::pin(ReceiverStream::new(receiver))));
                 }
                 (StreamOption::All(all), Some(CountOption::Count(count))) => {
-                    (count, Box::pin(iter(self.read_all(all, &filter, backwards))))
+                    (count, Box::pin(iter(self.read_all(all, &filter, backwards)?)))
                 }
                 (StreamOption::Stream(_), _) if self.node.has_unreadable_streams.load(Ordering::SeqCst) => {
                     return Err(Status::unavailable("Server Is Not Ready"));
@@ -274,21 +274,31 @@ impl Service {
 }
 
 impl Service {
+    /// Fails if the read starts at a position where no record starts and the log does not end.
     fn read_all(
         &self,
         all: AllOptions,
         filter: &StreamFilter,
         backwards: bool,
-    ) -> Vec<Result<ReadResp, Status>> {
+    ) -> Result<Vec<Result<ReadResp, Status>>, Status> {
         let log = &self.node.cluster.log;
         let index = match all.all_option {
-            Some(AllOption::Position(position)) => log.index_of(position.commit_position),
+            Some(AllOption::Position(AllStreamPosition { commit_position: position, .. })) => {
+                let index = log.index_of(position);
+                let start = log.slice(index, 1).first().map_or(log.next_position(), |record| record.position);
+                if start != position {
+                    return Err(Status::invalid_argument(format!(
+                        "no record starts at the position {position}"
+                    )));
+                }
+                index
+            }
             Some(AllOption::End(_)) => log.len(),
             Some(AllOption::Start(_)) | None => 0,
         };
         let records = if backwards { log.slice_backwards(index) } else { log.slice(index, usize::MAX) };
         let passing = records.iter().filter(|record| filter.matches(record));
-        passing.map(|record| Ok(event_response(record))).collect()
+        Ok(passing.map(|record| Ok(event_response(record))).collect())
     }
 
     fn read_stream(
