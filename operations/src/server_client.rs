@@ -128,6 +128,16 @@ impl ServerError {
     fn is_overload(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if matches!(code.as_str(), "overloaded" | "rate_limited"))
     }
+
+    /// Returns [`Self::NotListening`] if the connection was refused, else the error itself.
+    fn or_not_listening(self) -> Self {
+        match self {
+            Self::Unreachable { server, source } if is_connection_refused(&*source) => {
+                Self::NotListening { server, source }
+            }
+            other => other,
+        }
+    }
 }
 
 /// The parts of a problem that are shown.
@@ -148,16 +158,12 @@ enum RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Fails with the error of the request, unless an attempt that failed with this retryable error is repeated.
-    fn ensure_repeated(self, error: ServerError) -> Result<ServerError, ServerError> {
+    /// Whether an attempt that failed with this retryable error is repeated.
+    fn repeats(self, error: &ServerError) -> bool {
         match (self, error) {
-            (Self::Interactive, ServerError::Unreachable { server, source })
-                if is_connection_refused(&*source) =>
-            {
-                Err(ServerError::NotListening { server, source })
-            }
-            (Self::Interactive, error @ ServerError::Refused { .. }) if !error.is_overload() => Err(error),
-            (_, error) => Ok(error),
+            (Self::Interactive, ServerError::Unreachable { source, .. }) => !is_connection_refused(&**source),
+            (Self::Interactive, ServerError::Refused { .. }) => error.is_overload(),
+            _ => true,
         }
     }
 }
@@ -257,7 +263,8 @@ impl ServerClient {
             let error = match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(AttemptError::Final(error)) => return Err(error),
-                Err(AttemptError::Retryable(error)) => policy.ensure_repeated(error)?,
+                Err(AttemptError::Retryable(error)) if policy.repeats(&error) => error,
+                Err(AttemptError::Retryable(error)) => return Err(error.or_not_listening()),
             };
             if started.elapsed() > GIVE_UP_AFTER {
                 return Err(error);
@@ -360,9 +367,8 @@ mod tests {
         for (code, is_read_repeated) in
             [("event_store_unavailable", false), ("read_model_unavailable", false), ("overloaded", true)]
         {
-            let read = RetryPolicy::Interactive.ensure_repeated(refused(code));
-            assert_eq!(read.is_ok(), is_read_repeated, "{code}");
-            assert!(RetryPolicy::Patient.ensure_repeated(refused(code)).is_ok(), "{code}");
+            assert_eq!(RetryPolicy::Interactive.repeats(&refused(code)), is_read_repeated, "{code}");
+            assert!(RetryPolicy::Patient.repeats(&refused(code)), "{code}");
         }
     }
 
