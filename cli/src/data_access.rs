@@ -17,8 +17,12 @@ use crate::serve_options::Role;
 /// Creates the folders of the data that a role writes. Fails if they, or files in them, can't be written, or if data
 /// that the role reads can't be read.
 pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Failure> {
-    let EmbeddedData { written, read } = EmbeddedData::for_role(role, locations);
+    let EmbeddedData { written, replaced, read } = EmbeddedData::for_role(role, locations);
     written.iter().try_for_each(|path| check_writable(path))?;
+    for path in &replaced {
+        check_folder_writable(path)?;
+        check_readable(path)?;
+    }
     read.iter().try_for_each(|path| check_readable(path))
 }
 
@@ -27,6 +31,8 @@ pub(crate) fn check(role: Role, locations: &StorageLocations) -> Result<(), Fail
 struct EmbeddedData {
     /// Paths that the role writes and reads.
     written: Vec<PathBuf>,
+    /// Paths of files that the role reads, and replaces by new files.
+    replaced: Vec<PathBuf>,
     /// Paths that the role only reads.
     read: Vec<PathBuf>,
 }
@@ -46,7 +52,7 @@ impl EmbeddedData {
             if !locations.has_redis() {
                 data.written.push(locations.idempotency_keys.clone());
             }
-            data.written.push(locations.log_anchor.clone());
+            data.replaced.push(locations.log_anchor.clone());
         }
         let mut add_projection = |projection, path: &Path| {
             if role.runs_projector_of(projection) {
@@ -65,13 +71,18 @@ impl EmbeddedData {
     }
 }
 
-/// Creates the parent folder of `path`, and checks that this user may write to the parent folder, to `path` and to the
-/// files beside a SQLite database, as far as they exist.
-fn check_writable(path: &Path) -> Result<(), Failure> {
+/// Creates the parent folder of `path`, and checks that this user may write to it.
+fn check_folder_writable(path: &Path) -> Result<(), Failure> {
     let folder = parent_dir(path);
     create_dir_all(&folder).map_err(|error| access_failure(&folder, "created", &error))?;
     check_access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| access_failure(&folder, "written to", &error))?;
+        .map_err(|error| access_failure(&folder, "written to", &error))
+}
+
+/// Creates the parent folder of `path`, and checks that this user may write to the parent folder, to `path` and to the
+/// files beside a SQLite database, as far as they exist.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    check_folder_writable(path)?;
     let access = Access::READ_OK | Access::WRITE_OK;
     // SQLite also opens the files beside a database.
     for file in ["", "-wal", "-shm"].map(|suffix| path_with_suffix(path, suffix)) {

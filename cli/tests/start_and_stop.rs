@@ -320,24 +320,36 @@ async fn a_folder_or_file_without_permission_ends_the_process_at_once() {
     let open = folder_with_mode(folder.path().join("open"), 0o777);
     fs::write(open.join("events.db"), "").expect("a file");
     fs::set_permissions(open.join("events.db"), Permissions::from_mode(0o000)).expect("a mode");
-    // The log anchor is in the data folder.
+    // The log anchor is in the data folder. It is read and replaced, never written to.
     let elsewhere =
-        ["--event-store-url", "kurrentdb://127.0.0.1:1?tls=false", "--redis-url", "redis://127.0.0.1:1"];
-    let cases = ROLES.map(|role| (role, &[][..])).into_iter().chain([("command-api", &elsewhere[..])]);
-    for (role, arguments) in cases {
-        for (data_dir, named) in [
-            (locked.clone(), "locked can't be written to"),
-            (locked.join("new"), "locked/new can't be created"),
-            (open.clone(), "open/events.db can't be written to"),
-        ] {
-            if !arguments.is_empty() && data_dir == open {
-                continue;
-            }
-            let (code, stderr) = run_without_privileges(&bin, role, &data_dir, arguments).await;
-            assert_eq!(code, Some(2), "{role}: {stderr}");
-            let last = stderr.lines().last().unwrap_or_default();
-            assert!(last.contains(named) && last.contains("permission denied"), "{role}: {stderr}");
-        }
+        &["--event-store-url", "kurrentdb://127.0.0.1:1?tls=false", "--redis-url", "redis://127.0.0.1:1"][..];
+    let unreadable_anchor = folder_with_mode(folder.path().join("unreadable-anchor"), 0o777);
+    let foreign_anchor = folder_with_mode(folder.path().join("foreign-anchor"), 0o777);
+    for (path, mode) in [
+        (unreadable_anchor.join("log-anchor"), 0o000),
+        (foreign_anchor.join("log-anchor"), 0o444),
+        (foreign_anchor.join("read-model.db"), 0o444),
+    ] {
+        fs::write(&path, "").expect("a file");
+        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a mode");
+    }
+    let locked_new = locked.join("new");
+    let mut cases = vec![
+        ("command-api", elsewhere, &locked, "locked can't be written to"),
+        ("command-api", elsewhere, &locked_new, "locked/new can't be created"),
+        ("command-api", elsewhere, &unreadable_anchor, "log-anchor can't be read"),
+        ("serve", &[], &foreign_anchor, "read-model.db can't be written to"),
+    ];
+    for role in ROLES {
+        cases.push((role, &[], &locked, "locked can't be written to"));
+        cases.push((role, &[], &locked_new, "locked/new can't be created"));
+        cases.push((role, &[], &open, "open/events.db can't be written to"));
+    }
+    for (role, arguments, data_dir, named) in cases {
+        let (code, stderr) = run_without_privileges(&bin, role, data_dir, arguments).await;
+        assert_eq!(code, Some(2), "{role}: {stderr}");
+        let last = stderr.lines().last().unwrap_or_default();
+        assert!(last.contains(named) && last.contains("permission denied"), "{role}: {stderr}");
     }
 }
 
