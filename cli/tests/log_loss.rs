@@ -281,6 +281,7 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
     for command in [["audit", "verify"], ["audit", "head"], ["events", "check"]] {
         assert_eq!(warnings_in_json(data, &command, 0), [&*warning], "{command:?}");
     }
+    expect_long_commands_to_warn_at_once(data, &warning);
     // A failure has the warning, too.
     assert_eq!(warnings_in_json(data, &["audit", "show", "1000000"], 2), [&*warning]);
     for verb in [&["rebuild", "--from-scratch"][..], &["promote"], &["rollback"]] {
@@ -296,6 +297,18 @@ async fn expect_actions_refused(data: &Path, client: &Client, problem: &str) {
         }
         let refused = client.post(format!("/admin/v1/{path}"), &body).send().await;
         expect_refused_action(&refused.expect(409), &refusal);
+    }
+}
+
+/// Expects that commands whose answer may never come also warn on standard error with `-o json`.
+#[track_caller]
+fn expect_long_commands_to_warn_at_once(data: &Path, warning: &str) {
+    for command in [&["replay", "--to", "cat"][..], &["audit", "export", "--format", "jsonl"]] {
+        let output = operate(data, &[command, &["-o", "json"]].concat());
+        expect_exit(&output, 0, &format!("warning: {warning}"));
+        // The answer has it, too.
+        let output = [output.stdout, output.stderr].concat();
+        assert_eq!(String::from_utf8_lossy(&output).matches(warning).count(), 2, "{command:?}");
     }
 }
 

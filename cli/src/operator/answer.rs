@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chat_operations::envelope::{Envelope, Report};
 use chat_ports::event_store::EventStore;
@@ -72,16 +72,26 @@ impl Answer {
     }
 }
 
-/// The warning about the log that the command has opened, for the envelope of its answer, failure, or part of an answer.
-static LOG_WARNING: OnceLock<Diagnostic> = OnceLock::new();
+/// The warning about the log that the command has opened, for the envelope of its answer, failure, or first part of an
+/// answer. A command opens one log.
+static LOG_WARNING: Mutex<Option<Diagnostic>> = Mutex::new(None);
+
+fn log_warning() -> MutexGuard<'static, Option<Diagnostic>> {
+    LOG_WARNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Warns about the log that the command has opened: at once on standard error, or with `-o json` in the envelope.
 pub(super) fn warn_about_log(output: OutputFormat, warning: Diagnostic) {
     match output {
         OutputFormat::Table => report_diagnostics(&[warning]),
-        // A command opens one log.
-        OutputFormat::Json => drop(LOG_WARNING.set(warning)),
+        OutputFormat::Json => *log_warning() = Some(warning),
     }
+}
+
+/// Writes the warning about the log to standard error at once, also with `-o json`. For a command whose answer may come
+/// after days, or never.
+pub(super) fn report_log_warning() {
+    report_diagnostics(log_warning().as_slice());
 }
 
 /// Prints a command's answer or failure, and returns the exit code.
@@ -146,10 +156,10 @@ pub(super) fn error_envelope(message: String) -> String {
     envelope(Status::Error, &json!({}), &[diagnostic])
 }
 
-/// Formats the envelope on one line. A warning about the log comes last, so that the first diagnostic of a failure is its
-/// error.
+/// Formats the envelope on one line. The first one of a command has the warning about the log, as the last diagnostic, so
+/// that the first diagnostic of a failure is its error.
 pub(super) fn envelope(status: Status, data: &impl Serialize, diagnostics: &[Diagnostic]) -> String {
-    let diagnostics = diagnostics.iter().chain(LOG_WARNING.get()).cloned().collect();
+    let diagnostics = diagnostics.iter().cloned().chain(log_warning().take()).collect();
     let envelope = Envelope::new(status, data, diagnostics);
     // Raw JSON, JSON values and strings always serialize.
     serde_json::to_string(&envelope).unwrap_or_default()

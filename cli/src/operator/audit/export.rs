@@ -109,6 +109,7 @@ async fn export_events(
 ) -> Result<(Result<u64, ExportError>, Vec<Diagnostic>), Failure> {
     arguments.filter.check()?;
     let context = CommandContext::open(&arguments.common).await?;
+    answer::report_log_warning();
     let filter = arguments.filter.parse(&*context.event_store).await?;
     let format = match arguments.format {
         Format::Jsonl => ExportFormat::JsonLines,

@@ -96,6 +96,7 @@ pub(super) async fn run(command: ReplayArgs) -> ExitCode {
 async fn replay(command: &ReplayArgs) -> Result<Answer, Failure> {
     command.check_filter()?;
     let context = CommandContext::open_unless_backup(&command.common).await?;
+    answer::report_log_warning();
     let filter_params = command.filter.resolve(command.until.as_deref(), &*context.event_store).await?;
     let filter_json = serde_json::to_string(&filter_params);
     let filter_json =
