@@ -21,6 +21,10 @@ use crate::start_progress::StartProgress;
 /// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum time that an operator command waits to learn whether a server that could not be used has a log. One that has
+/// refused because it has none answers at once.
+const LACKS_LOG_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Opens the event store and reads the log's id, retrying while the store is unavailable. Refuses the log of a backup,
 /// because opening the log would change the backup.
 pub(crate) async fn open_event_store(
@@ -152,15 +156,19 @@ async fn open(
     }
 }
 
-/// Whether the server at the location answers, and has no log. Always `false` for a SQLite log.
+/// Whether the server at the location answers, and has no log. Always `false` for a SQLite log. Waits for at most
+/// [`LACKS_LOG_TIMEOUT`].
 pub(crate) async fn lacks_log(location: &EventStoreLocation) -> bool {
-    match location {
-        EventStoreLocation::Sqlite(_) => false,
-        #[cfg(feature = "kurrentdb")]
-        EventStoreLocation::KurrentDb(url) => matches!(KurrentDbEventStore::exists(url).await, Ok(false)),
-        #[cfg(feature = "postgres")]
-        EventStoreLocation::Postgres(url) => matches!(PostgresEventStore::exists(url).await, Ok(false)),
-    }
+    let exists = async {
+        match location {
+            EventStoreLocation::Sqlite(_) => Ok::<_, EventStoreError>(true),
+            #[cfg(feature = "kurrentdb")]
+            EventStoreLocation::KurrentDb(url) => KurrentDbEventStore::exists(url).await,
+            #[cfg(feature = "postgres")]
+            EventStoreLocation::Postgres(url) => PostgresEventStore::exists(url).await,
+        }
+    };
+    matches!(tokio::time::timeout(LACKS_LOG_TIMEOUT, exists).await, Ok(Ok(false)))
 }
 
 async fn open_sqlite(path: PathBuf) -> Result<Arc<dyn EventStore>, EventStoreError> {
