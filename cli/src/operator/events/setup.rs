@@ -26,20 +26,22 @@ pub(super) async fn set_up(arguments: &SetupArgs) -> Result<Answer, Failure> {
             let failed = |error| {
                 Failure::because(format!("{} can't be set up", locations.event_store.describe()), &error)
             };
-            // An empty database may be in the place of the one with the log.
-            let missing = "there is no event log in this database";
-            if let Some(problem) = LogEvidence::read(&locations).await.problem_of_no_log(missing)
-                && !PostgresEventStore::exists(url).await.map_err(failed)?
-            {
-                return Err(Failure::new(format!(
-                    "{problem}; to begin a log there nevertheless, run the command with an empty folder as --data-dir, and \
-                     without DATABASE_URL and SEARCH_INDEX_DIR"
-                )));
-            }
-            if let Ok(Some(problem)) = find_problem(&locations).await
-                && problem.is_other_log()
-            {
-                return Err(Failure::new(format!("{problem}. Nothing was set up")));
+            if PostgresEventStore::exists(url).await.map_err(failed)? {
+                // A log that this user may not read can be set up by its owner only, whom the setup names.
+                if let Ok(Some(problem)) = find_problem(&locations).await
+                    && problem.is_other_log()
+                {
+                    return Err(Failure::new(format!("{problem}. Nothing was set up")));
+                }
+            } else {
+                // An empty database may be in the place of the one with the log.
+                let missing = "there is no event log in this database";
+                if let Some(problem) = LogEvidence::read(&locations).await.problem_of_no_log(missing) {
+                    return Err(Failure::new(format!(
+                        "{problem}; to begin a log there nevertheless, run the command with an empty folder as --data-dir, \
+                         and without DATABASE_URL and SEARCH_INDEX_DIR"
+                    )));
+                }
             }
             let user = arguments.grant_to.as_deref();
             PostgresEventStore::set_up(url, user).await.map_err(failed)?;
