@@ -3,7 +3,6 @@
 use sqlx::Error;
 use thiserror::Error;
 
-use super::schema::SCHEMA;
 use crate::error::{PoolTimeout, ResponseTimeout, ServerError, sqlstate};
 use chat_ports::event_store::EventStoreError;
 
@@ -35,7 +34,7 @@ pub(super) enum CallError {
     NotGranted { user: String, owner: String },
     #[error(
         "the event log belongs to {owner}, and only {owner} can grant rights on it; if {owner} is the user of the processes, one \
-         of them has created the log: while it has no events, drop the schema {SCHEMA} and repeat the command"
+         of them has created the log: while it has no events, drop the schema chat_event_log and repeat the command"
     )]
     OwnedByOther {
         owner: String,
