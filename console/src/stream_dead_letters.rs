@@ -27,7 +27,7 @@ pub(crate) struct StreamDeadLetter {
 #[derive(Clone)]
 pub(crate) struct StreamDiscard {
     /// The position of the operator action.
-    pub(crate) by: Position,
+    pub(crate) position: Position,
     pub(crate) at: Time,
     pub(crate) reason: String,
 }
@@ -81,7 +81,7 @@ async fn with_number(
         event_type: dead_letter.event_type,
         reason: dead_letter.reason,
         discard: dead_letter.discarded.map(|record| StreamDiscard {
-            by: record.by,
+            position: record.by,
             at: Time(record.at),
             reason: record.reason,
         }),

@@ -230,7 +230,7 @@ impl Drop for RequestMemory {
 struct MeteredBody {
     body: Body,
     memory: Arc<RequestMemory>,
-    /// Whether the body waits for its next frame. Polls without a frame are no progress.
+    /// Whether the body waits for its next frame. Further polls without a frame do not restart the client's time.
     waits: bool,
 }
 
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn polls_of_a_stalled_body_are_no_progress() {
+    async fn polls_of_a_stalled_body_do_not_restart_the_clients_time() {
         let limits = HttpLimits::new(1, HttpLimits::DEFAULT_MEMORY_BYTES);
         let memory = RequestMemory::new(&limits, 1_000);
         let stalled = Body::from_stream(futures::stream::pending::<io::Result<Bytes>>());

@@ -61,7 +61,7 @@ impl Answer {
 
     /// Marks the answer to a dry run as a finding if the log takes no appends, so that the action would be refused. The
     /// command has warned of that when it opened the log.
-    pub(super) fn with_finding_if_closed(self, log: &dyn EventStore) -> Self {
+    pub(super) fn with_finding_if_log_is_closed(self, log: &dyn EventStore) -> Self {
         self.with_finding(log.closed_because().is_some())
     }
 

@@ -11,8 +11,8 @@ use crate::harness::api::app_path;
 use crate::harness::deadline::eventually;
 use crate::test_system::{TestSystem, Topology};
 
-/// The least number of writes, of lists and of searches between two steps. `SWITCH_ROUNDS` sets another: 30 in
-/// `just soak`.
+/// Before the test's next step, the clients write at least this many messages, request this many lists and send this many
+/// searches. `SWITCH_ROUNDS` sets another number: 30 in `just soak`.
 const DEFAULT_ROUNDS: u64 = 10;
 
 /// The number of clients that follow the live feed.

@@ -34,12 +34,14 @@ impl CommandRequest {
         self.reserved_key.as_ref().is_none_or(ReservedKey::can_skip_search)
     }
 
-    /// Whether the command's event may be appended to its stream after the revision `end`.
+    /// Whether it is known that the stream has no event of the command up to the revision `end`, so that one may be
+    /// appended after it.
     pub(super) fn may_append_after(&self, end: ExpectedRevision) -> bool {
         self.reserved_key.as_ref().is_none_or(|key| key.may_append_after(end))
     }
 
-    /// Requires a search for the command's event before it is appended.
+    /// Requires a search for an event that an earlier request with the same key has appended, before the command is
+    /// decided.
     pub(super) fn require_search(&mut self) {
         if let Some(key) = &mut self.reserved_key {
             key.require_search();
@@ -51,17 +53,17 @@ impl CommandRequest {
         Some(key.existing_event_query(&self.command.stream(), now))
     }
 
-    /// Replies with the outcome of the existing event, if the search found one. Otherwise returns the request: the stream
-    /// has no event of the command up to `end`, or no search was needed.
+    /// Replies with the outcome of the event that the search found. Otherwise returns the request: the search found that
+    /// the stream has no event of the command up to `end`, or no search was needed (`None`).
     pub(super) fn reply_if_already_executed(
         mut self,
-        existing_event: Option<ExistingEvent>,
+        found: Option<ExistingEvent>,
         end: ExpectedRevision,
     ) -> Option<Self> {
-        let Some((key, existing_event)) = self.reserved_key.as_mut().zip(existing_event) else {
+        let Some((key, found)) = self.reserved_key.as_mut().zip(found) else {
             return Some(self);
         };
-        match existing_event {
+        match found {
             ExistingEvent::Absent { key_use } => {
                 key.record_absence(key_use, end);
                 Some(self)
@@ -95,7 +97,8 @@ pub(super) struct StreamCommands {
     /// The numbers that were reserved for the requests. They are kept while the stream is loaded again. Afterwards,
     /// there may be more numbers than requests, because some requests may have been answered meanwhile.
     pub(super) numbers: Option<NumberRange>,
-    /// Whether the stream was already loaded again to wait for the events of the preceding numbers.
+    /// Whether the commands have already waited for the events of the preceding numbers, after which the stream was loaded
+    /// again.
     pub(super) waited_for_predecessor: bool,
     /// An earlier state, to be reused if the stream has not changed since.
     pub(super) cached_state: Option<StreamState>,

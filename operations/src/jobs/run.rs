@@ -131,7 +131,7 @@ impl Execution<'_> {
         let rebuilt = self.progress.follow(build).await?;
         let result = ActionReport::new(Status::for_findings(rebuilt.has_findings()), &rebuilt)?;
         Ok(match &rebuilt.promoted {
-            Some(promoted) => with_handover_warning(result, promoted),
+            Some(promoted) => with_switch_over_warning(result, promoted),
             None if rebuilt.differs() => result.with(Diagnostic::warning(
                 "not promoted: the new generations differ from the live ones. If the differences are intended, promote \
                  the new generations",
@@ -166,7 +166,7 @@ impl Execution<'_> {
             .await
         };
         let switched = self.progress.follow(switch).await?;
-        Ok(with_handover_warning(
+        Ok(with_switch_over_warning(
             ActionReport::new(Status::for_findings(switched.has_findings()), &switched)?,
             &switched,
         ))
@@ -299,7 +299,7 @@ impl Execution<'_> {
 }
 
 /// Adds a warning if the running system has not taken over the generations.
-fn with_handover_warning(result: ActionReport, switched: &SwitchOverReport) -> ActionReport {
+fn with_switch_over_warning(result: ActionReport, switched: &SwitchOverReport) -> ActionReport {
     if switched.taken_over {
         return result;
     }

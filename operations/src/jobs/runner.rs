@@ -87,7 +87,7 @@ impl Jobs {
         let mut running_ids = HashSet::new();
         let mut lock_checked_at = Instant::now();
         let stop = loop {
-            self.start_waiting(&mut running, &mut running_ids, &cancel).await;
+            self.start_waiting_jobs(&mut running, &mut running_ids, &cancel).await;
             tokio::select! {
                 biased;
                 // An error means that the sender was dropped, so the process is ending.
@@ -115,7 +115,7 @@ impl Jobs {
     }
 
     /// Starts jobs that have not ended and do not run, until [`MAX_RUNNING_JOBS`] run.
-    async fn start_waiting(
+    async fn start_waiting_jobs(
         &self,
         running: &mut JoinSet<JobId>,
         running_ids: &mut HashSet<JobId>,
@@ -215,8 +215,8 @@ impl Jobs {
         let log = self.shared.log();
         match work.await {
             Ok(Ok(report)) => Some(Ok(report)),
-            // The end of a job can't be recorded while the log takes no appends. Once it takes them again, what the job
-            // was refused for has passed.
+            // The end of a job can't be recorded while the log takes no appends. Once it takes them again, the cause of
+            // the job's error is gone too, so the job is attempted again.
             Ok(Err(error)) if error.is_retryable() || log.closed_because().is_some() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the job is interrupted");
                 pause(RETRY_PAUSE, cancel_pause).await;

@@ -184,8 +184,9 @@ async fn random_chat(
     Ok(Some((app.token, chat)))
 }
 
-/// Builds an app, one of its chats and messages of the chat again, and adds their comparison with the live content to
-/// `report`; of an app in `verified_apps`, only the chat and its messages. Adds the app to `verified_apps`.
+/// Rebuilds an app, one of its chats and messages of the chat, and adds their comparison with the live content to
+/// `report`. If the app is in `verified_apps`, it was compared before, and only the chat and its messages are compared.
+/// Otherwise adds it to `verified_apps`.
 async fn verify_chat(
     projections: &Projections,
     live_reader: &LiveReader,

@@ -91,7 +91,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         })
     } else {
         Ok(Answer::new(&data, text)?
-            .with_finding_if_closed(&*scope.projections.log)
+            .with_finding_if_log_is_closed(&*scope.projections.log)
             .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it"))
     }
 }

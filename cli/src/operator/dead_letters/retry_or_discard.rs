@@ -166,7 +166,7 @@ async fn dry_run_steps(scope: &Scope, steps: &[Resolution]) -> Result<Answer, Fa
     let dry_runs = dry_run(&scope.projections, steps).await.map_err(projections_failure)?;
     let mut answer = Answer::new(&json!({ "executed": false, "steps": dry_runs }), dry_runs_text(&dry_runs))?
         .with_finding(dry_runs.iter().any(|dry_run| dry_run.would_stop.is_some()))
-        .with_finding_if_closed(&*scope.projections.log)
+        .with_finding_if_log_is_closed(&*scope.projections.log)
         .with_diagnostic(Severity::Note, "nothing was changed; --execute with --reason does it");
     if dry_runs.len() < steps.len() {
         let more = format!(

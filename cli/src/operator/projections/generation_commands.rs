@@ -18,7 +18,7 @@ use super::common::{
 };
 use super::progress::ProgressDisplay;
 use super::render::{
-    comparison_text, format_bytes, generation_list, switch_over_text, with_handover_warning,
+    comparison_text, format_bytes, generation_list, switch_over_text, with_switch_over_warning,
 };
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -111,7 +111,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
             switch_over::plan(&projections, direction, Some(&names)).await.map_err(projections_failure)?;
         let answer = Answer::new(&plan, plan_text(&plan))?.with_diagnostics(plan.diagnostics());
         return Ok(answer
-            .with_finding_if_closed(&*projections.log)
+            .with_finding_if_log_is_closed(&*projections.log)
             .with_diagnostic(Severity::Note, NOTHING_DONE));
     }
     let reason = options.execution.action.reason()?;
@@ -132,7 +132,7 @@ async fn switch_over(options: &SwitchOverOptions, direction: SwitchDirection) ->
     drop(display);
     let switched = switched.map_err(projections_failure)?;
     let answer = Answer::new(&switched, switch_over_text(&switched))?.with_finding(switched.has_findings());
-    Ok(with_handover_warning(answer, &switched))
+    Ok(with_switch_over_warning(answer, &switched))
 }
 
 /// Opens the projections for a switch-over, and returns the names of those that it switches. The others need no location.
@@ -195,7 +195,7 @@ pub(super) async fn remove(options: &DropOptions) -> Result<Answer, Failure> {
     }
     Ok(answer
         .with_diagnostics(dropped.diagnostics())
-        .with_finding_if_closed(&*projections.log)
+        .with_finding_if_log_is_closed(&*projections.log)
         .with_diagnostic(Severity::Note, NOTHING_DONE)
         .with_finding(dropped.has_findings()))
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::common::{cancel_on_signal, open_projections_for_changes, projections_failure};
 use super::progress::ProgressDisplay;
 use super::render::{
-    comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_handover_warning,
+    comparison_text, format_bytes, generation_list, or_dash, switch_over_text, with_switch_over_warning,
 };
 use crate::failure::Failure;
 use crate::operator::answer::{Answer, Severity};
@@ -82,7 +82,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
         let projections = open_projections_for_changes(&options.common, &rebuild_options.names).await?;
         let plan = rebuild::plan(&projections, &rebuild_options).await.map_err(projections_failure)?;
         return Ok(Answer::new(&plan, plan_text(&plan, &rebuild_options))?
-            .with_finding_if_closed(&*projections.log)
+            .with_finding_if_log_is_closed(&*projections.log)
             .with_diagnostic(Severity::Note, "nothing was done; --execute does it"));
     }
     let reason = options.execution.action.reason()?;
@@ -96,7 +96,7 @@ pub(super) async fn run(options: &Options) -> Result<Answer, Failure> {
     let report = report.map_err(projections_failure)?;
     let mut answer = Answer::new(&report, outcome_text(&report))?.with_finding(report.has_findings());
     if let Some(promoted) = &report.promoted {
-        return Ok(with_handover_warning(answer, promoted));
+        return Ok(with_switch_over_warning(answer, promoted));
     }
     if report.has_findings() {
         let finding = if report.differs() {

@@ -139,7 +139,7 @@ pub(super) fn switch_over_text(switched: &SwitchOverReport) -> String {
 }
 
 /// Adds a warning to the answer if the running system has not taken over the generations.
-pub(super) fn with_handover_warning(answer: Answer, switched: &SwitchOverReport) -> Answer {
+pub(super) fn with_switch_over_warning(answer: Answer, switched: &SwitchOverReport) -> Answer {
     let Some(warning) = handover_warning(switched) else { return answer };
     answer.with_diagnostic(Severity::Warning, warning)
 }

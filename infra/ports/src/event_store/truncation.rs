@@ -45,7 +45,7 @@ impl fmt::Display for StreamLabel<'_> {
             Ok(StreamId::App(app)) => write!(f, "the stream app-{}…", beginning(&app)),
             Ok(StreamId::Chat(app, number)) => write!(f, "the stream chat-{}…-{number}", beginning(&app)),
             Err(_) if self.0 == operator_action::STREAM => write!(f, "the stream {}", self.0),
-            Err(_) => f.write_str("a stream with another name"),
+            Err(_) => f.write_str("a stream that is no app's and no chat's"),
         }
     }
 }
