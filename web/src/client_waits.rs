@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The requests that wait for their client, the one that has waited longest first. They occupy memory or a slot and
-/// make no progress. When memory or slots run short, the first one is aborted. One that waits too long is aborted in
-/// any case.
+/// make no progress. When memory or slots run short, the first one is aborted. A request that waits too long is
+/// aborted in any case.
 #[derive(Default)]
 pub(crate) struct ClientWaits(Mutex<Waits>);
 

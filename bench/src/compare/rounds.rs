@@ -48,7 +48,8 @@ impl Rounds {
     }
 }
 
-/// Returns the median: of an even number of values, the mean of the two middle ones; of no values, 0.
+/// Returns the median, or 0 if there are no values. The median of an even number of values is the mean of the two middle
+/// ones.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -21,8 +21,8 @@ use crate::start_progress::StartProgress;
 /// Maximum time that an operator command waits for the event store.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time that an operator command waits to learn whether a server that could not be used has a log. One that has
-/// refused because it has none answers at once.
+/// Maximum time that an operator command waits to learn whether a server that could not be used has a log. A server
+/// that refused because it has no log answers at once.
 const LACKS_LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens the event store and reads the log's id, retrying while the store is unavailable. Refuses the log of a backup,

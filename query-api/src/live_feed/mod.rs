@@ -37,7 +37,7 @@ const CONCURRENT_CATCH_UPS: usize = 8;
 /// The bounds of a process's live feed, and the signal that ends it.
 #[derive(Clone, Debug)]
 pub struct LiveFeedOptions {
-    /// Clients that may follow at a time. An app may add one while it has fewer clients than there are free places.
+    /// Clients that may follow at a time. An app may add a client while it has fewer clients than there are free places.
     pub max_followers: usize,
     /// The most bytes of the newest events that are held for followers.
     pub buffer_bytes: usize,

@@ -202,8 +202,8 @@ pub enum MessageWindow {
 }
 
 /// A page of messages, oldest first. It ends early at [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES) of text and data. If
-/// the window has more messages than fit, the page holds those nearest to the window's number; without a number, the
-/// newest or the oldest ones.
+/// the window has more messages than fit, the page holds those nearest to the window's number. If the window has no
+/// number, the page holds the newest or the oldest messages of the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessagePage {
     /// The messages.
